@@ -1,0 +1,123 @@
+# make alone lists the targets. The network is used by test-deps, and by a tool's or a module's first run.
+
+GO       ?= go
+DOCKER   ?= docker
+IMAGE    ?= edge
+FUZZTIME ?= 30s
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+# Tools, pinned.
+GOLANGCI_LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# What the tests need beside Go, as Debian packages: the roots to fetch modules, and a C compiler for race.
+TEST_PACKAGES := ca-certificates gcc libc6-dev
+
+# The modules of this repository, and the systems beside Linux that edge must compile for.
+MODULES := . bench e2e
+SYSTEMS := darwin windows
+
+# The packages whose tests rewrite documents with -update; such tests have Docs in their names.
+DOCS_PACKAGES = $(shell grep -rlE '^func Test[A-Za-z]*Docs' --include='*_test.go' --exclude-dir=bench --exclude-dir=e2e . \
+	| xargs -r -n1 dirname | sort -u)
+
+SHELL         := bash
+.DEFAULT_GOAL := help
+MAKEFLAGS     += --no-print-directory
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/edge, static and stripped
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/edge ./cmd/edge
+
+.PHONY: run
+run: build ## build, then serve the demo provider; needs nothing else
+	bin/edge run -demo
+
+.PHONY: test
+test: ## run the tests; needs only Go
+	$(GO) test -timeout 5m ./...
+
+.PHONY: race
+race: ## run the tests under the race detector; needs gcc
+	@set -- $$($(GO) env CC); command -v "$$1" >/dev/null || \
+		{ echo "make race: the race detector needs the C compiler $$1, which is not here; make test-deps installs it" >&2; exit 1; }
+	CGO_ENABLED=1 $(GO) test -race -timeout 15m ./...
+	CGO_ENABLED=1 $(GO) test -race -tags edgedebug,gatehammer -run Hammer ./arena ./limiter
+
+.PHONY: e2e
+e2e: ## run the end-to-end tests (their own module)
+	cd e2e && $(GO) test -count=1 -timeout 20m ./...
+
+.PHONY: bench
+bench: ## measure edge beside its peers (their own module)
+	cd bench && $(GO) run .
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	@list=$$($(GO) test -list '^Fuzz' ./...) || { echo "$$list" >&2; exit 1; }; \
+	targets=$$(awk '/^Fuzz/ { names[n++] = $$1 } /^ok/ { while (n > 0) print $$2, names[--n] }' <<<"$$list"); \
+	test -n "$$targets" || { echo "make fuzz: found no fuzz target" >&2; exit 1; }; \
+	while read -r package name; do \
+		echo "== $$package $$name"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null || exit; \
+	done <<<"$$targets"
+
+.PHONY: check
+check: ## format, vet, lint, documents, go.mod; leaves the tree as it was
+	@state() { git status --porcelain --untracked-files=all 2>/dev/null && git diff 2>/dev/null || true; }; \
+	before=$$(state); \
+	$(MAKE) check-format check-vet check-systems check-lint check-docs check-modules || exit; \
+	test "$$before" = "$$(state)" || { echo "make check: the checks changed the tree; git status says where" >&2; exit 1; }
+
+.PHONY: check-format check-vet check-systems check-lint check-docs check-modules
+check-format:
+	$(GOLANGCI_LINT) fmt --diff
+
+check-vet:
+	@for module in $(MODULES); do (set -x; cd $$module && $(GO) vet ./...) || exit; done
+	$(GO) vet -tags edgedebug,gatehammer ./...
+
+check-systems:
+	@for system in $(SYSTEMS); do (set -x; GOOS=$$system CGO_ENABLED=0 $(GO) build ./...) || exit; done
+
+check-lint:
+	@for module in $(MODULES); do (set -x; cd $$module && $(GOLANGCI_LINT) run ./...) || exit; done
+
+check-docs:
+	@test -n "$(DOCS_PACKAGES)" || { echo "make check: found no test with Docs in its name" >&2; exit 1; }
+	$(GO) test -run Docs $(DOCS_PACKAGES)
+
+check-modules:
+	@for module in $(MODULES); do (set -x; cd $$module && $(GO) mod tidy -diff) || exit; done
+
+.PHONY: format
+format: ## format the tree
+	$(GOLANGCI_LINT) fmt
+
+.PHONY: docs
+docs: ## write the generated documents anew
+	$(GO) test -run Docs $(DOCS_PACKAGES) -update
+
+.PHONY: test-deps
+test-deps: ## install what the tests need and is missing (Debian, root or sudo)
+	@missing=; for package in $(TEST_PACKAGES); do \
+		dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	if test -z "$$missing"; then echo "make test-deps: nothing is missing"; exit; fi; \
+	command -v apt-get >/dev/null || { echo "make test-deps: no apt-get here; install what corresponds to:$$missing" >&2; exit 1; }; \
+	sudo=; if test "$$(id -u)" != 0; then sudo=sudo; fi; \
+	echo "make test-deps: installing$$missing"; \
+	$$sudo apt-get update -q </dev/null && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing </dev/null
+
+.PHONY: image
+image: ## build the container image IMAGE (edge)
+	@$(DOCKER) version >/dev/null 2>&1 || { echo "make image: $(DOCKER) or the engine behind it is not here" >&2; exit 1; }
+	$(DOCKER) build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
