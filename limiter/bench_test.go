@@ -1,0 +1,176 @@
+package limiter
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"testing"
+)
+
+// semaphore is what the benchmark compares. pair takes one, calls hold and gives it back.
+type semaphore interface {
+	pair(ctx context.Context, hold func())
+}
+
+// pair is one whole visit: place, permit, and both back.
+func (g *Gate) pair(ctx context.Context, hold func()) {
+	p, err := g.Acquire(ctx, Request{})
+	if err != nil {
+		panic(err)
+	}
+	hold()
+	p.Done(Sample{})
+}
+
+// pair on a line alone is what a channel or a mutex with a list does.
+func (l *line) pair(ctx context.Context, hold func()) {
+	if err := l.acquire(ctx); err != nil {
+		panic(err)
+	}
+	hold()
+	l.release()
+}
+
+// chanSemaphore is a buffered channel: no bound on who waits, no resize, no close.
+type chanSemaphore chan struct{}
+
+func (s chanSemaphore) pair(ctx context.Context, hold func()) {
+	select {
+	case s <- struct{}{}:
+	case <-ctx.Done():
+		panic(ctx.Err())
+	}
+	hold()
+	<-s
+}
+
+// listSemaphore does what a line does with a mutex and a list.
+type listSemaphore struct {
+	mu          sync.Mutex
+	held, limit int
+	head        listWaiter // of a ring: head.next is the oldest
+	pool        sync.Pool
+}
+
+type listWaiter struct {
+	ch         chan struct{}
+	prev, next *listWaiter // nil: not in the list
+}
+
+func (w *listWaiter) unlink() {
+	w.prev.next, w.next.prev = w.next, w.prev
+	w.prev, w.next = nil, nil
+}
+
+func newListSemaphore(limit int) *listSemaphore {
+	s := &listSemaphore{limit: limit}
+	s.head.prev, s.head.next = &s.head, &s.head
+	s.pool.New = func() any { return &listWaiter{ch: make(chan struct{}, 1)} }
+	return s
+}
+
+func (s *listSemaphore) acquire(ctx context.Context) error {
+	s.mu.Lock()
+	if s.held < s.limit {
+		s.held++
+		s.mu.Unlock()
+		return nil
+	}
+	w := s.pool.Get().(*listWaiter)
+	w.prev, w.next = s.head.prev, &s.head
+	w.prev.next, s.head.prev = w, w
+	s.mu.Unlock()
+	defer s.pool.Put(w)
+	select {
+	case <-w.ch:
+		return nil
+	case <-ctx.Done():
+		s.mu.Lock()
+		cancelled := w.next != nil
+		if cancelled {
+			w.unlink()
+		}
+		s.mu.Unlock()
+		if !cancelled {
+			<-w.ch
+			s.release()
+		}
+		return context.Cause(ctx)
+	}
+}
+
+func (s *listSemaphore) release() {
+	s.mu.Lock()
+	w := s.head.next
+	if w == &s.head {
+		s.held--
+		s.mu.Unlock()
+		return
+	}
+	w.unlink()
+	s.mu.Unlock()
+	w.ch <- struct{}{}
+}
+
+func (s *listSemaphore) pair(ctx context.Context, hold func()) {
+	if err := s.acquire(ctx); err != nil {
+		panic(err)
+	}
+	hold()
+	s.release()
+}
+
+// BenchmarkGate compares a gate, which bounds places and permits, and one of its two lines with a buffered channel and
+// with a mutex and a list, which bound permits only.
+//
+// alone: one goroutine. ample: all processors, always a permit free. parked: 64 goroutines for 4 permits that yield
+// while they hold one, so that most acquires park.
+func BenchmarkGate(b *testing.B) {
+	kinds := []struct {
+		name string
+		make func(limit int) semaphore
+	}{
+		{"gate", func(limit int) semaphore { return New(Config{Limit: limit, Buffer: 1000}) }},
+		{"line", func(limit int) semaphore {
+			l := &line{}
+			l.init(limit, 1000)
+			return l
+		}},
+		{"channel", func(limit int) semaphore { return make(chanSemaphore, limit) }},
+		{"mutexlist", func(limit int) semaphore { return newListSemaphore(limit) }},
+	}
+	for _, k := range kinds {
+		b.Run("alone/"+k.name, func(b *testing.B) {
+			b.ReportAllocs()
+			s, hold := k.make(64), func() {}
+			for b.Loop() {
+				s.pair(b.Context(), hold)
+			}
+		})
+	}
+	for _, k := range kinds {
+		b.Run("ample/"+k.name, func(b *testing.B) {
+			b.ReportAllocs()
+			s, hold := k.make(64), func() {}
+			ctx := b.Context()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					s.pair(ctx, hold)
+				}
+			})
+		})
+	}
+	for _, k := range kinds {
+		b.Run("parked/"+k.name, func(b *testing.B) {
+			b.ReportAllocs()
+			s := k.make(4)
+			ctx := b.Context()
+			b.SetParallelism((64 + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0))
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					s.pair(ctx, runtime.Gosched)
+				}
+			})
+		})
+	}
+}

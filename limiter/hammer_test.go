@@ -1,0 +1,201 @@
+package limiter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+const (
+	hammerGoroutines = 48
+	watchdogTime     = 10 * time.Second
+)
+
+// tally counts what the hammer's callers got.
+type tally struct{ permits, left, full, gone, closed atomic.Uint64 }
+
+func (c *tally) add(err error) bool {
+	switch {
+	case errors.Is(err, ErrFull):
+		c.full.Add(1)
+	case errors.Is(err, ErrClosed):
+		c.closed.Add(1)
+	case errors.Is(err, context.DeadlineExceeded):
+		c.gone.Add(1)
+	case err != nil:
+		panic(err)
+	}
+	return err == nil
+}
+
+// watch panics with all stacks when the test is not over in time: a waiter that nobody wakes sleeps for ever.
+func watch(t *testing.T, g *atomic.Pointer[Gate]) {
+	timer := time.AfterFunc(watchdogTime, func() {
+		buf := make([]byte, 1<<16)
+		panic(fmt.Sprintf("hammer: no end after %v: %+v\n%s", watchdogTime, g.Load().Stats(), buf[:runtime.Stack(buf, true)]))
+	})
+	t.Cleanup(func() { timer.Stop() })
+}
+
+// visit is one caller's way through the gate: a third with a deadline that often ends the wait, some turning back with
+// their place. in is run while the permit is held.
+func visit(g *Gate, c *tally, in func()) {
+	ctx := context.Background()
+	if rand.IntN(3) == 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(rand.IntN(200))*time.Microsecond)
+		defer cancel()
+	}
+	place, err := g.Enter(ctx, Request{})
+	if !c.add(err) {
+		runtime.Gosched() // the refused come back at once; let those inside get on
+		return
+	}
+	defer place.Leave()
+	if rand.IntN(8) == 0 {
+		c.left.Add(1)
+		return
+	}
+	permit, err := place.Acquire(ctx)
+	if !c.add(err) {
+		return
+	}
+	c.permits.Add(1)
+	in()
+	permit.Done(Sample{Held: time.Microsecond})
+}
+
+// TestHammerGate checks S1 while 48 callers come, go and give up, that in flight never exceeds the limit, that what a
+// holder wrote is seen by the next one (limit 1: a plain counter, for -race), and the books at the end (S2, S3, S5, S6).
+func TestHammerGate(t *testing.T) {
+	for _, h := range []struct {
+		name   string
+		config Config
+		resize bool
+	}{
+		{"one permit", Config{Limit: 1, Buffer: 10, MaxBlocked: 20}, false},
+		{"fixed", Config{Limit: 4, Buffer: 8, MaxBlocked: 16}, false},
+		{"wide", Config{Limit: 8, Buffer: hammerGoroutines}, false},
+		{"resized", Config{Limit: 8, Buffer: 8, MaxBlocked: 20}, true},
+	} {
+		t.Run(h.name, func(t *testing.T) { hammer(t, h.config, h.resize) })
+	}
+}
+
+func hammer(t *testing.T, c Config, resize bool) {
+	runFor := 250 * time.Millisecond
+	if testing.Short() {
+		runFor = 50 * time.Millisecond
+	}
+	var gp atomic.Pointer[Gate]
+	g := New(c)
+	gp.Store(g)
+	watch(t, &gp)
+	var (
+		stop     atomic.Bool
+		counts   tally
+		inFlight atomic.Int64
+		plain    uint64 // written by who holds the one permit
+	)
+	in := func() {
+		if n := inFlight.Add(1); n > int64(c.Limit) {
+			t.Errorf("%d in flight, limit %d", n, c.Limit)
+		}
+		if c.Limit == 1 {
+			plain++
+		}
+		if rand.IntN(2) == 0 {
+			runtime.Gosched()
+		}
+		inFlight.Add(-1)
+	}
+	var callers, others sync.WaitGroup
+	for range hammerGoroutines {
+		callers.Go(func() {
+			for !stop.Load() {
+				visit(g, &counts, in)
+			}
+		})
+	}
+	others.Go(func() {
+		for ; !stop.Load(); runtime.Gosched() {
+			sampleWord(t, "places", g.places.load(), !resize)
+			sampleWord(t, "permits", g.permits.load(), !resize)
+		}
+	})
+	if resize {
+		others.Go(func() {
+			for ; !stop.Load(); runtime.Gosched() {
+				g.Resize(Config{Limit: rand.IntN(9), Buffer: rand.IntN(9), MaxBlocked: rand.IntN(21)})
+			}
+			g.Resize(c) // a pause would hold the callers for ever
+		})
+	}
+	time.AfterFunc(runFor, func() { stop.Store(true) })
+	callers.Wait()
+	others.Wait()
+
+	checkAtRest(t, g)
+	s := g.Stats()
+	if s.Full != counts.full.Load() || s.Gone != counts.gone.Load() || s.Closed != 0 {
+		t.Errorf("stats %+v; callers saw %d full, %d gone", s, counts.full.Load(), counts.gone.Load())
+	}
+	if c.Limit == 1 && plain != counts.permits.Load() {
+		t.Errorf("plain counter %d, want %d", plain, counts.permits.Load())
+	}
+	if counts.permits.Load() == 0 || s.Waited == 0 || s.Gone == 0 {
+		t.Errorf("the hammer missed: %d permits, stats %+v", counts.permits.Load(), s)
+	}
+	t.Logf("%d permits, %d left, %+v", counts.permits.Load(), counts.left.Load(), s)
+}
+
+// sampleWord checks S1, and the limit of a line that is not resized.
+func sampleWord(t *testing.T, name string, s word, fixed bool) {
+	if s.waiting() > 0 && s.held() < s.limit() {
+		t.Errorf("%s: %d waiting with %d of %d held (S1)", name, s.waiting(), s.held(), s.limit())
+	}
+	if fixed && s.held() > s.limit() {
+		t.Errorf("%s: %d held, limit %d", name, s.held(), s.limit())
+	}
+}
+
+// TestHammerClose closes gates under load: nobody may be left asleep, and everything comes back.
+func TestHammerClose(t *testing.T) {
+	rounds := 100
+	if testing.Short() {
+		rounds = 20
+	}
+	var gp atomic.Pointer[Gate]
+	watch(t, &gp)
+	for range rounds {
+		g := New(Config{Limit: 2, Buffer: 4, MaxBlocked: 8})
+		gp.Store(g)
+		var counts tally
+		var wg sync.WaitGroup
+		for range 16 {
+			wg.Go(func() {
+				for counts.closed.Load() == 0 {
+					visit(g, &counts, runtime.Gosched)
+				}
+			})
+		}
+		for counts.permits.Load() < 20 {
+			runtime.Gosched()
+		}
+		g.Close()
+		wg.Wait()
+		checkAtRest(t, g)
+		if s := g.Stats(); s.Closed != counts.closed.Load() {
+			t.Fatalf("Closed = %d, callers saw %d", s.Closed, counts.closed.Load())
+		}
+		if _, err := g.Enter(t.Context(), Request{}); !errors.Is(err, ErrClosed) {
+			t.Fatalf("newcomer: %v, want ErrClosed", err)
+		}
+	}
+}
