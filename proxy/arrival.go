@@ -1,0 +1,34 @@
+package proxy
+
+import "net/http"
+
+// arrival is what can be said of a request before anything is taken for it: whether it may come in, and
+// where it goes.
+type arrival struct {
+	p     *Proxy
+	gen   *generation // pinned for the whole exchange
+	r     *http.Request
+	token credential // in which form the caller's token came
+
+	route  *route
+	end    *endpoint // nil until the provider is known
+	target string    // what follows the base URL
+}
+
+// look fills in a. An error says why the request goes nowhere.
+func (a *arrival) look() error {
+	if a.p.draining.Load() {
+		return errDraining
+	}
+	if err := a.authorize(); err != nil {
+		return err
+	}
+	if err := a.match(); err != nil {
+		return err
+	}
+	// Before anything is read: then 100 Continue has not gone out either.
+	if a.r.ContentLength > int64(a.gen.config.MaxRequestBody) {
+		return errBodyTooLarge
+	}
+	return nil
+}

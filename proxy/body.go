@@ -1,0 +1,224 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edge-proxy/edge/arena"
+)
+
+const (
+	heldSlots     = 4        // blocks of a held body that come from the arena; what follows is counted heap
+	heapBlockSize = 64 << 10 // of a held body beyond those
+)
+
+// body is a request's content: what of it is held in memory, and the rest that the caller has yet to send.
+//
+// It outlives its exchange, since net/http may read and close what it was lent after RoundTrip returned.
+// So it counts who needs it: the exchange is one, each bodyReader another. The last one out gives the slots
+// back; that is in a reader's Close as often as not.
+type body struct {
+	p    *Proxy
+	src  io.ReadCloser // the caller's; net/http allows Read after the handler returned
+	hint uint32
+	refs atomic.Int32
+
+	whole    atomic.Bool   // src was read to its end, or failed; read by the sweeper
+	deadline atomic.Uint64 // of the Read going on, as in clock; 0 = none. Read and cleared by the sweeper
+
+	// The handler's until a reader exists, and fixed from then on.
+	slots   [heldSlots]arena.Slot[bodyBlock]
+	blocks  [][]byte // the held content in order: views of slots, then heap
+	size    int64    // bytes held
+	cutFrom int64    // the bytes from cutFrom to cutTo are left out of what is sent
+	cutTo   int64
+
+	mu   sync.Mutex // orders the readers' use of src; one reader streams it
+	read int64      // bytes taken from src
+	err  error      // what ended src, if not io.EOF; under mu
+}
+
+func newBody(p *Proxy, src io.ReadCloser, hint uint32) *body {
+	b := &body{p: p, src: src, hint: hint}
+	b.refs.Store(1)
+	return b
+}
+
+// release ends one use of b.
+func (b *body) release() {
+	switch n := b.refs.Add(-1); {
+	case n > 0:
+		return
+	case n < 0:
+		panic(fmt.Sprintf("bug: body released %d times too often", -n))
+	}
+	for i := range b.slots {
+		if b.slots[i].P() != nil {
+			b.slots[i].Give()
+		}
+	}
+	b.p.buffered.Add(-b.size)
+	b.blocks = nil
+}
+
+// fill reads from the caller until limit bytes are held or the content has ended, and hands each piece to
+// see when that is not nil. Errors: errBodyTooLarge, errBodyTimeout, errBodyRead, errMemory.
+func (b *body) fill(limit int64, see func([]byte)) error {
+	for b.size < limit && !b.whole.Load() {
+		room := b.room()
+		n, err := b.take(room[:min(int64(len(room)), limit-b.size)])
+		if n > 0 {
+			if b.p.buffered.Add(int64(n)) > int64(b.p.current.Load().config.MaxBuffered) {
+				b.p.buffered.Add(-int64(n))
+				return errMemory
+			}
+			last := len(b.blocks) - 1
+			b.blocks[last] = b.blocks[last][:len(b.blocks[last])+n]
+			b.size += int64(n)
+			if see != nil {
+				see(room[:n])
+			}
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+	}
+	return nil
+}
+
+// room returns the free end of the last block, after making one if there is none.
+func (b *body) room() []byte {
+	if n := len(b.blocks); n > 0 {
+		if last := b.blocks[n-1]; len(last) < cap(last) {
+			return last[len(last):cap(last)]
+		}
+	}
+	n := len(b.blocks)
+	if n < heldSlots {
+		b.slots[n] = b.p.bodies.Take(b.hint)
+		b.blocks = append(b.blocks, b.slots[n].P()[:0])
+	} else {
+		b.blocks = append(b.blocks, make([]byte, 0, heapBlockSize<<min((n-heldSlots)/8, 4)))
+	}
+	last := b.blocks[n]
+	return last[:cap(last)]
+}
+
+// take reads from the caller once, with body_timeout as the longest that the read may stand still.
+func (b *body) take(into []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.whole.Load() {
+		if b.err != nil {
+			return 0, b.err
+		}
+		return 0, io.EOF
+	}
+	config := &b.p.current.Load().config
+	b.deadline.Store(now() + uint64(config.BodyTimeout/time.Microsecond))
+	n, err := b.src.Read(into)
+	stood := b.deadline.Swap(0) == 0
+	b.read += int64(n)
+	switch {
+	case b.read > int64(config.MaxRequestBody):
+		n, b.err = 0, errBodyTooLarge
+	case err == nil:
+		return n, nil
+	case errors.Is(err, io.EOF):
+		b.whole.Store(true)
+		return n, io.EOF
+	case stood:
+		b.err = errBodyTimeout
+	default:
+		b.err = errBodyRead
+	}
+	b.whole.Store(true)
+	return n, b.err
+}
+
+// failure is what ended the caller's content before its end.
+func (b *body) failure() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}
+
+// stalled reports, once, that the read going on has stood still for too long.
+func (b *body) stalled(at uint64) bool {
+	deadline := b.deadline.Load()
+	return deadline != 0 && deadline <= at && b.deadline.CompareAndSwap(deadline, 0)
+}
+
+// cut leaves the held bytes from one offset to another out of what readers give.
+func (b *body) cut(from, to int64) { b.cutFrom, b.cutTo = from, to }
+
+// reader returns the content from its beginning: what is held, then the rest from the caller. The rest can
+// be had once. The reader must be closed, exactly once.
+func (b *body) reader() *bodyReader {
+	b.refs.Add(1)
+	return &bodyReader{body: b}
+}
+
+// bodyReader reads a body. It is lent to the upstream client, whose goroutines read and close it.
+type bodyReader struct {
+	body   *body
+	block  int   // of body.blocks
+	offset int   // in that block
+	at     int64 // bytes passed, left out or not
+	closed atomic.Bool
+	busy   sync.Mutex // Close waits for a Read of held content that goes on in another goroutine
+}
+
+// Read gives held content, then the caller's. Errors: io.EOF, those of take, or that the reader is closed.
+func (r *bodyReader) Read(into []byte) (int, error) {
+	n, err := r.readHeld(into)
+	if n > 0 || err != nil {
+		return n, err
+	}
+	return r.body.take(into)
+}
+
+var errReaderClosed = errors.New("proxy: read from a closed body")
+
+// readHeld returns 0 and nil when all that is held was read.
+func (r *bodyReader) readHeld(into []byte) (int, error) {
+	r.busy.Lock()
+	defer r.busy.Unlock()
+	if r.closed.Load() {
+		return 0, errReaderClosed
+	}
+	b := r.body
+	for r.block < len(b.blocks) {
+		rest := b.blocks[r.block][r.offset:]
+		if len(rest) == 0 {
+			r.block, r.offset = r.block+1, 0
+			continue
+		}
+		if r.at >= b.cutFrom && r.at < b.cutTo {
+			skip := int(min(b.cutTo-r.at, int64(len(rest))))
+			r.offset, r.at = r.offset+skip, r.at+int64(skip)
+			continue
+		}
+		if r.at < b.cutFrom {
+			rest = rest[:min(int64(len(rest)), b.cutFrom-r.at)]
+		}
+		n := copy(into, rest)
+		r.offset, r.at = r.offset+n, r.at+int64(n)
+		return n, nil
+	}
+	return 0, nil
+}
+
+// Close ends the reader's use of the slots.
+func (r *bodyReader) Close() error {
+	r.busy.Lock()
+	defer r.busy.Unlock()
+	if r.closed.CompareAndSwap(false, true) {
+		r.body.release()
+	}
+	return nil
+}

@@ -1,0 +1,38 @@
+package proxy
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"syscall"
+)
+
+// connection is what Edge knows of a caller's connection. It is made once, when the connection is accepted.
+type connection struct {
+	raw  syscall.RawConn // nil when the connection has no descriptor
+	hint uint32          // differs between connections: which shard of the arena is theirs
+}
+
+type connectionKey struct{}
+
+var connections atomic.Uint32
+
+// ConnContext goes into http.Server.ConnContext. With it Edge notices that a caller has left although its
+// request was not read to the end (on Linux); net/http alone does not.
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	conn := &connection{hint: connections.Add(1)}
+	if wrapper, ok := c.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
+		c = wrapper.NetConn()
+	}
+	if s, ok := c.(syscall.Conn); ok {
+		conn.raw, _ = s.SyscallConn()
+	}
+	return context.WithValue(ctx, connectionKey{}, conn)
+}
+
+// connectionOf returns nil when the server that called us has no ConnContext.
+func connectionOf(r *http.Request) *connection {
+	conn, _ := r.Context().Value(connectionKey{}).(*connection)
+	return conn
+}

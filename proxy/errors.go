@@ -1,0 +1,194 @@
+package proxy
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/edge-proxy/edge/limiter"
+	"github.com/edge-proxy/edge/proxy/upstream"
+)
+
+// What can end a request before its provider's answer does. limiter.ErrFull, limiter.ErrClosed and
+// upstream.ErrTarget belong to the list too.
+var (
+	errQueueTimeout  = errors.New("the request waited too long for its turn")
+	errMemory        = errors.New("the request bodies held in memory have reached max_buffered_mb")
+	errUnauthorized  = errors.New("a token is required: send it as Authorization: Bearer, x-api-key, api-key or ?key=")
+	errForbidden     = errors.New("the request is not allowed")
+	errNotFound      = errors.New("no route matches")
+	errBadRequest    = errors.New("the request is not what the route needs")
+	errUnknownModel  = errors.New("the model names no provider")
+	errBodyTooLarge  = errors.New("the request body is larger than max_request_body_size_mb allows")
+	errBodyTimeout   = errors.New("the request body stood still for too long")
+	errBodyRead      = errors.New("the request body could not be read")
+	errUpstream      = errors.New("the provider could not be reached or gave no valid answer")
+	errKeySource     = errors.New("there is no key for the provider")
+	errFirstByte     = errors.New("the provider did not begin to answer in time")
+	errStreamIdle    = errors.New("the provider's answer stood still for too long")
+	errSlowReader    = errors.New("the caller did not read its answer")
+	errClientGone    = errors.New("the caller has left")
+	errDraining      = errors.New("this Edge is shutting down; try again at once, on a new connection")
+	errLoop          = errors.New("the request has been through this Edge before")
+	errDrainDeadline = errors.New("the drain timeout has ended")
+)
+
+// statusClientGone is what the log says of a caller that left (nginx's 499); nobody receives it.
+const statusClientGone = 499
+
+// reason is why a request was not served, as a metric label and as the answer's code.
+type reason uint8
+
+const (
+	reasonNone reason = iota
+	reasonQueueFull
+	reasonQueueTimeout
+	reasonUnavailable
+	reasonMemory
+	reasonUnauthorized
+	reasonForbidden
+	reasonNotFound
+	reasonBadRequest
+	reasonUnknownModel
+	reasonBodyTooLarge
+	reasonBodyTimeout
+	reasonUpstreamError
+	reasonUpstreamTimeout
+	reasonDraining
+	reasonLoop
+	reasonInternal
+	reasons // how many there are
+)
+
+// refusals is the one table from what went wrong to what the caller is told. The first error that matches
+// decides.
+var refusals = []struct {
+	err    error
+	reason reason
+	status int
+	kind   string // OpenAI's error type
+}{
+	{limiter.ErrFull, reasonQueueFull, http.StatusServiceUnavailable, "server_error"},
+	{errQueueTimeout, reasonQueueTimeout, http.StatusServiceUnavailable, "server_error"},
+	{errKeySource, reasonUnavailable, http.StatusServiceUnavailable, "server_error"},
+	{errMemory, reasonMemory, http.StatusServiceUnavailable, "server_error"},
+	{errUnauthorized, reasonUnauthorized, http.StatusUnauthorized, "invalid_request_error"},
+	{errForbidden, reasonForbidden, http.StatusForbidden, "invalid_request_error"},
+	{errNotFound, reasonNotFound, http.StatusNotFound, "invalid_request_error"},
+	{errUnknownModel, reasonUnknownModel, http.StatusBadRequest, "invalid_request_error"},
+	{errBodyTooLarge, reasonBodyTooLarge, http.StatusRequestEntityTooLarge, "invalid_request_error"},
+	{errBodyTimeout, reasonBodyTimeout, http.StatusRequestTimeout, "invalid_request_error"},
+	{errBodyRead, reasonBadRequest, http.StatusBadRequest, "invalid_request_error"},
+	{errBadRequest, reasonBadRequest, http.StatusBadRequest, "invalid_request_error"},
+	{upstream.ErrTarget, reasonBadRequest, http.StatusBadRequest, "invalid_request_error"},
+	{errStreamIdle, reasonUpstreamTimeout, http.StatusGatewayTimeout, "server_error"},
+	{errFirstByte, reasonUpstreamTimeout, http.StatusGatewayTimeout, "server_error"},
+	{errDraining, reasonDraining, http.StatusServiceUnavailable, "server_error"},
+	{errDrainDeadline, reasonDraining, http.StatusServiceUnavailable, "server_error"},
+	{limiter.ErrClosed, reasonDraining, http.StatusServiceUnavailable, "server_error"},
+	{errLoop, reasonLoop, http.StatusLoopDetected, "invalid_request_error"},
+	{errUpstream, reasonUpstreamError, http.StatusBadGateway, "server_error"},
+}
+
+// reasonNames are the codes that callers and metrics see.
+var reasonNames = [reasons]string{
+	reasonQueueFull: "queue_full", reasonQueueTimeout: "queue_timeout", reasonUnavailable: "provider_unavailable",
+	reasonMemory: "memory", reasonUnauthorized: "unauthorized", reasonForbidden: "forbidden",
+	reasonNotFound: "not_found", reasonBadRequest: "bad_request", reasonUnknownModel: "unknown_model",
+	reasonBodyTooLarge: "body_too_large", reasonBodyTimeout: "body_timeout", reasonUpstreamError: "upstream_error",
+	reasonUpstreamTimeout: "upstream_timeout", reasonDraining: "draining", reasonLoop: "loop", reasonInternal: "internal",
+}
+
+func (r reason) String() string { return reasonNames[r] }
+
+// wordedError is one of the errors above with words for this one request.
+type wordedError struct {
+	kind  error
+	words string
+}
+
+func (e *wordedError) Error() string { return e.words }
+func (e *wordedError) Unwrap() error { return e.kind }
+
+func worded(kind error, format string, args ...any) error {
+	return &wordedError{kind, fmt.Sprintf(format, args...)}
+}
+
+// refusalOf returns what the caller is told of err: its words, its place in the table.
+func refusalOf(err error) (words string, r reason, status int, kind string) {
+	for i := range refusals {
+		if errors.Is(err, refusals[i].err) {
+			words = refusals[i].err.Error()
+			if own, ok := errors.AsType[*wordedError](err); ok {
+				words = own.words
+			}
+			return words, refusals[i].reason, refusals[i].status, refusals[i].kind
+		}
+	}
+	return "internal error", reasonInternal, http.StatusInternalServerError, "server_error"
+}
+
+// gone reports whether err means that the caller cannot be answered any more.
+func gone(err error) bool {
+	return errors.Is(err, errClientGone) || errors.Is(err, errSlowReader)
+}
+
+// refuse answers x with what refusals says of err. The head must not have been sent.
+func (x *exchange) refuse(err error) {
+	words, r, status, kind := refusalOf(err)
+	switch {
+	case errors.Is(err, limiter.ErrFull):
+		words = fmt.Sprintf("the queue of %s is full (concurrency %d, buffer_size %d)", x.end.name, x.end.config.Concurrency, x.end.config.BufferSize)
+	case errors.Is(err, limiter.ErrClosed):
+		words = errDraining.Error()
+	}
+	x.status, x.reason = status, r
+	h := x.w.Header()
+	h["Content-Type"] = []string{"application/json"}
+	h["X-Edge-Reason"] = []string{r.String()}
+	h["X-Edge-Request-Id"] = []string{x.id}
+	switch r {
+	case reasonQueueFull, reasonQueueTimeout:
+		h["Retry-After"] = []string{retryAfter(x.end.gate.ExpectedWait())}
+	case reasonUnauthorized:
+		h["Www-Authenticate"] = []string{"Bearer"}
+	case reasonDraining, reasonBodyTooLarge, reasonBodyTimeout:
+		h["Connection"] = []string{"close"}
+	}
+	body := errorBody(words, kind, r.String())
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	x.w.WriteHeader(status)
+	if x.r.Method != http.MethodHead {
+		_, _ = x.w.Write(body) // the caller may have left: nobody else is told
+	}
+}
+
+// errorBody is an error in OpenAI's shape.
+func errorBody(words, kind, code string) []byte {
+	var shape struct {
+		Error struct {
+			Message string  `json:"message"`
+			Type    string  `json:"type"`
+			Code    string  `json:"code"`
+			Param   *string `json:"param"`
+		} `json:"error"`
+	}
+	shape.Error.Message, shape.Error.Type, shape.Error.Code = words, kind, code
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(shape); err != nil {
+		panic("bug: error body: " + err.Error())
+	}
+	return out.Bytes()
+}
+
+// retryAfter is wait in whole seconds, rounded up, at least 1 (RFC 9110, section 10.2.3).
+func retryAfter(wait time.Duration) string {
+	return strconv.Itoa(max(1, int(math.Ceil(wait.Seconds()))))
+}

@@ -1,0 +1,174 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/edge-proxy/edge/arena"
+	"github.com/edge-proxy/edge/limiter"
+	"github.com/edge-proxy/edge/proxy/upstream"
+)
+
+// What one object of initial_pool_size consists of, beside an exchange record.
+type (
+	headBlock [4 << 10]byte  // a message's head in the making
+	bodyBlock [16 << 10]byte // content on its way
+)
+
+// exchange is one request and its answer on the way through. Its record comes from the arena and goes back
+// when the handler returns; whatever may live longer (a body lent to net/http, an early answer's callback)
+// is an object of its own and never points into a record.
+//
+// Fields are the handler goroutine's own, but for those that say otherwise.
+type exchange struct {
+	arrival
+	w      http.ResponseWriter
+	conn   *connection // nil when the server that called us did not say
+	ctx    context.Context
+	cancel context.CancelCauseFunc // any goroutine
+
+	self arena.Slot[exchange] // holds nothing while the record is the heap's
+	head arena.Slot[headBlock]
+
+	id      string
+	hint    uint32 // which of the arena's shards is near
+	arrived time.Time
+
+	model string               // bare model, when the body was read for it
+	body  atomic.Pointer[body] // set once; read by the sweeper
+
+	place  limiter.Place
+	permit limiter.Permit
+	placed bool          // holds a place
+	flying bool          // holds a permit
+	waited time.Duration // for place and permit
+
+	clock clock // read and fired by the sweeper
+
+	began     time.Time // when the permit was taken
+	firstByte time.Duration
+	sent      int64 // bytes of content sent to the caller
+	status    int   // of the answer; 0 until there is one
+	reason    reason
+	committed bool // the answer's head was sent
+	stage     clientStage
+
+	query  upstream.Request
+	answer upstream.Response
+
+	shard      *sweepShard
+	prev, next *exchange // the shard's list, under its mutex
+}
+
+// clientStage is where a caller was when it left, as a metric label.
+type clientStage uint8
+
+const (
+	stageArriving clientStage = iota // its request was being read
+	stageQueued
+	stageWaiting // for the first byte of the answer
+	stageStreaming
+	clientStages
+)
+
+var clientStageNames = [clientStages]string{"arriving", "queued", "waiting", "streaming"}
+
+// begin makes a record for the request and puts it under the sweeper's eye. The record comes from the
+// arena, and a place is taken with it when there is one. A caller that is going to be blocked gets a record of
+// the heap's: thousands of them must not use up the arena for those who have a place.
+func (p *Proxy) begin(w http.ResponseWriter, a *arrival) *exchange {
+	number := p.sequence.Add(1)
+	r, conn := a.r, connectionOf(a.r)
+	hint := uint32(number)
+	if conn != nil {
+		hint = conn.hint
+	}
+	var place limiter.Place
+	placed, blocked := false, false
+	if a.end != nil && !a.route.byModel {
+		place, placed = a.end.gate.TryEnter(limiter.Request{})
+		blocked = !placed && !a.gen.config.DropExcessRequests
+	}
+	var x *exchange
+	if blocked {
+		x = new(exchange)
+	} else {
+		slot := p.records.Take(hint)
+		x = slot.P()
+		*x = exchange{self: slot}
+	}
+	x.arrival, x.w, x.conn, x.hint, x.arrived = *a, w, conn, hint, time.Now()
+	x.place, x.placed = place, placed
+	x.ctx, x.cancel = context.WithCancelCause(r.Context())
+	x.id = requestID(r, p.tag, number)
+	if hasContent(r) {
+		x.body.Store(newBody(p, r.Body, hint))
+	}
+	p.sweeper.add(x, hint)
+	return x
+}
+
+// finish gives back all that x holds, in the reverse order of taking, and the record last.
+func (p *Proxy) finish(x *exchange) {
+	p.sweeper.remove(x)
+	x.leave()
+	if b := x.body.Load(); b != nil {
+		b.release()
+	}
+	x.cancel(context.Canceled)
+	if x.head.P() != nil {
+		x.head.Give()
+	}
+	slot := x.self
+	*x = exchange{} // the record must keep nothing alive
+	if slot.P() != nil {
+		slot.Give()
+	}
+}
+
+// leave gives back the permit or the place.
+func (x *exchange) leave() {
+	switch {
+	case x.flying:
+		x.flying = false
+		x.permit.Done(limiter.Sample{Status: x.status, FirstByte: x.firstByte, Held: time.Since(x.began), Bytes: x.sent})
+	case x.placed:
+		x.placed = false
+		x.place.Leave()
+	}
+}
+
+// cause is why x was cancelled: the error that was given, or that the caller has left.
+func (x *exchange) cause() error {
+	cause := context.Cause(x.ctx)
+	if cause == context.Canceled { //nolint:errorlint // the server's own, never wrapped: its connection is gone
+		return errClientGone
+	}
+	return cause
+}
+
+// requestID is the caller's X-Request-Id if it may stand in a header and a log line, else one of our own.
+func requestID(r *http.Request, tag string, number uint64) string {
+	if own := r.Header.Get("X-Request-Id"); own != "" && len(own) <= 128 && visibleASCII(own) {
+		return own
+	}
+	return tag + "-" + strconv.FormatUint(number, 16)
+}
+
+// visibleASCII reports whether s is not empty and holds only characters 0x21 to 0x7e.
+func visibleASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// hasContent reports whether a request has a body to read.
+func hasContent(r *http.Request) bool {
+	return r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0
+}

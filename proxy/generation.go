@@ -1,0 +1,166 @@
+package proxy
+
+import (
+	"crypto/x509"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/edge-proxy/edge/limiter"
+	"github.com/edge-proxy/edge/proxy/upstream"
+)
+
+// generation is one configuration in force: immutable, swapped by one pointer, pinned by each exchange for
+// its whole life. What must outlive it (gates, counters, arena, unchanged upstream connections) hangs on
+// provider and Proxy instead.
+type generation struct {
+	config    Config
+	keys      KeySource
+	endpoints map[string]*endpoint
+	names     []string // of the endpoints, sorted
+	routes    table
+	open      bool // callers need no token
+}
+
+// endpoint is a provider as one generation configures it.
+type endpoint struct {
+	*provider
+	config  Provider
+	manners KnownProvider
+	client  upstreamClient
+	extra   upstream.Fields
+	builtin route // /<name>/*
+}
+
+// provider is what outlives generations, by name.
+type provider struct {
+	name  string
+	gate  *limiter.Gate
+	stats *providerStats
+
+	warned atomic.Uint64 // when a failure was logged last, as now tells it
+}
+
+// newGeneration builds what c says, taking over from p what goes on unchanged. It does not change p's
+// gates: apply does.
+func (p *Proxy) newGeneration(c Config) (*generation, error) {
+	g := &generation{config: c, keys: c.Keys, endpoints: map[string]*endpoint{}, names: slices.Sorted(maps.Keys(c.Providers))}
+	if g.keys == nil {
+		g.keys = newConfiguredKeys(c.Providers)
+	}
+	g.open = len(c.Auth.Tokens) == 0
+	for _, name := range g.names {
+		end, err := p.newEndpoint(name, c.Providers[name])
+		if err != nil {
+			return nil, err
+		}
+		g.endpoints[name] = end
+	}
+	g.routes = newTable(c.Routes, g.endpoints)
+	return g, nil
+}
+
+func (p *Proxy) newEndpoint(name string, c Provider) (*endpoint, error) {
+	end := &endpoint{provider: p.providers[name], config: c, manners: manners(name, c)}
+	if end.provider == nil {
+		end.provider = &provider{name: name, gate: limiter.New(limits(p.config, c)), stats: newProviderStats(p.sets, name)}
+	}
+	end.builtin = route{path: "/" + name + "/", below: true, end: end}
+	for _, name := range slices.Sorted(maps.Keys(c.ExtraHeaders)) {
+		end.extra.Add(name, c.ExtraHeaders[name])
+	}
+	if old := p.current.Load(); old != nil {
+		if before := old.endpoints[name]; before != nil && sameConnections(before, end) {
+			end.client = before.client
+			return end, nil
+		}
+	}
+	wanted := upstream.Config{
+		BaseURL: end.manners.BaseURL, IdleConns: c.Concurrency, MaxConns: c.MaxConnsPerHost, Proxy: p.config.ForwardProxy,
+	}
+	var err error
+	if c.CACertPEM != "" {
+		if wanted.RootCAs, err = rootsOf(c.CACertPEM); err != nil {
+			return nil, err
+		}
+	}
+	end.client, err = upstream.New(wanted)
+	return end, err
+}
+
+// sameConnections reports whether two configurations of a provider can share their connections.
+func sameConnections(a, b *endpoint) bool {
+	return a.manners.BaseURL == b.manners.BaseURL && a.config.Concurrency == b.config.Concurrency &&
+		a.config.MaxConnsPerHost == b.config.MaxConnsPerHost && a.config.CACertPEM == b.config.CACertPEM
+}
+
+// limits is what a provider's gate is to hold.
+func limits(c Config, p Provider) limiter.Config {
+	l := limiter.Config{Limit: p.Concurrency, Buffer: p.BufferSize}
+	if !c.DropExcessRequests {
+		l.MaxBlocked = c.MaxBlocked
+	}
+	return l
+}
+
+// rootsOf reads PEM certificates.
+func rootsOf(pem string) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM([]byte(pem)) {
+		return nil, errors.New("proxy: no PEM certificate")
+	}
+	return pool, nil
+}
+
+// table finds a request's configured route.
+type table struct {
+	routes []route // most specific first
+}
+
+// route is where requests of one kind go.
+type route struct {
+	host, path string
+	below      bool // everything below path, which then ends with /
+	strip      string
+	end        *endpoint // nil: the provider is named by the request
+	byModel    bool      // the body's model names it
+}
+
+func newTable(configured []Route, endpoints map[string]*endpoint) table {
+	var t table
+	for _, c := range configured {
+		r := route{host: strings.ToLower(c.Host), path: c.Path, strip: c.StripPrefix, end: endpoints[c.Provider]}
+		r.path, r.below = strings.CutSuffix(r.path, "*")
+		r.byModel = r.path == "/v1" || strings.HasPrefix(r.path, "/v1/")
+		t.routes = append(t.routes, r)
+	}
+	slices.SortStableFunc(t.routes, func(a, b route) int {
+		if longer := len(b.path) - len(a.path); longer != 0 {
+			return longer
+		}
+		if a.below != b.below { // an exact path beats the same with /*
+			if a.below {
+				return 1
+			}
+			return -1
+		}
+		return len(b.host) - len(a.host) // a host beats none
+	})
+	return t
+}
+
+// match returns the most specific configured route for a host and a path, or nil.
+func (t table) match(host, path string) *route {
+	for i := range t.routes {
+		r := &t.routes[i]
+		if r.host != "" && !strings.EqualFold(r.host, host) {
+			continue
+		}
+		if path == r.path || r.below && (strings.HasPrefix(path, r.path) || path == strings.TrimSuffix(r.path, "/")) {
+			return r
+		}
+	}
+	return nil
+}

@@ -1,0 +1,12 @@
+package proxy
+
+// Keys of log attributes.
+const (
+	keyProvider = "provider"
+	keyRequest  = "request_id"
+	keyStatus   = "status"
+	keyDuration = "duration_seconds"
+	keyReason   = "reason"
+	keyError    = "error"
+	keyMethod   = "method"
+)

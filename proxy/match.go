@@ -1,0 +1,105 @@
+package proxy
+
+import (
+	"net"
+	"net/http"
+	"strings"
+)
+
+// builtinModels is the built-in route /v1/*.
+var builtinModels = route{path: "/v1/", below: true, byModel: true}
+
+// greeting answers GET /.
+const greeting = "Edge: a proxy for HTTP APIs. Its admin page is on the admin listener (admin.listen, 127.0.0.1:9090 unless configured).\n"
+
+// match finds where the request goes: its route, its target and, unless the body must be read for it, its
+// provider.
+func (a *arrival) match() error {
+	raw := rawTarget(a.r)
+	path, _, _ := strings.Cut(raw, "?")
+	configured := a.gen.routes.match(hostname(a.r.Host), path)
+	built, end, rest := a.builtin(raw, path)
+	switch {
+	case configured != nil && (built == nil || len(configured.path) >= len(built.path)):
+		a.route, a.end, a.target = configured, configured.end, strings.TrimPrefix(raw, configured.strip)
+		if !strings.HasPrefix(a.target, "/") {
+			a.target = "/" + a.target
+		}
+	case built != nil:
+		a.route, a.end, a.target = built, end, rest
+	default:
+		return a.noRoute(path)
+	}
+	return nil
+}
+
+// builtin matches /<provider>/<rest> and /v1/*.
+func (a *arrival) builtin(raw, path string) (*route, *endpoint, string) {
+	name, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if name == "v1" && strings.HasPrefix(path, "/v1/") {
+		return &builtinModels, nil, raw
+	}
+	end := a.gen.endpoints[name]
+	if end == nil || !strings.HasPrefix(path, "/") {
+		return nil, nil, ""
+	}
+	rest := raw[len("/")+len(name):]
+	if !strings.HasPrefix(rest, "/") {
+		rest = "/" + rest
+	}
+	return &end.builtin, end, rest
+}
+
+func (a *arrival) noRoute(path string) error {
+	if path == "/" && (a.r.Method == http.MethodGet || a.r.Method == http.MethodHead) {
+		return errGreeting
+	}
+	choices := "/v1/*"
+	for i, name := range a.gen.names {
+		if i == 20 {
+			choices += ", ..."
+			break
+		}
+		choices += ", /" + name + "/*"
+	}
+	for i, r := range a.gen.routes.routes {
+		if i == 20 {
+			choices += ", ..."
+			break
+		}
+		choices += ", " + r.host + r.path
+		if r.below {
+			choices += "*"
+		}
+	}
+	if len(a.gen.names) == 0 {
+		return worded(errNotFound, "no provider is configured")
+	}
+	return worded(errNotFound, "no route matches; there are %s", choices)
+}
+
+// rawTarget is the path and query as they stood on the request line (HTTP/2: in :path).
+func rawTarget(r *http.Request) string {
+	raw := r.RequestURI
+	if raw == "" { // a request that was not parsed by a server, as httptest.NewRequest's clones
+		raw = r.URL.RequestURI()
+	}
+	if strings.HasPrefix(raw, "/") {
+		return raw
+	}
+	if _, after, ok := strings.Cut(raw, "://"); ok { // absolute form (RFC 9112, section 3.2.2)
+		if slash := strings.IndexAny(after, "/?"); slash >= 0 {
+			return "/" + strings.TrimPrefix(after[slash:], "/")
+		}
+		return "/"
+	}
+	return raw
+}
+
+// hostname is a Host field without its port.
+func hostname(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		return h
+	}
+	return host
+}

@@ -1,0 +1,233 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/edge-proxy/edge/arena"
+	"github.com/edge-proxy/edge/limiter"
+)
+
+// providerStats are what the requests of one provider count in. They outlive generations.
+type providerStats struct {
+	classes  [6]atomic.Uint64 // answers by status class; 0 is unused
+	rejected [reasons]atomic.Uint64
+	left     [clientStages]atomic.Uint64
+
+	duration  *metrics.PrometheusHistogram
+	firstByte *metrics.PrometheusHistogram
+	queueWait *metrics.PrometheusHistogram
+}
+
+// Bounds of the histograms, in seconds: an LLM's answer takes from milliseconds to minutes.
+var (
+	durationBounds = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500}
+	waitBounds     = []float64{.00001, .0001, .001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+)
+
+// histogramSets holds each histogram family in a set of its own, so that its type can be written before it.
+// The plain histograms of the library write vmrange buckets, which stock Prometheus cannot read; these have
+// le buckets.
+type histogramSets struct{ duration, firstByte, queueWait *metrics.Set }
+
+func newHistogramSets() histogramSets {
+	return histogramSets{metrics.NewSet(), metrics.NewSet(), metrics.NewSet()}
+}
+
+func newProviderStats(sets histogramSets, name string) *providerStats {
+	label := fmt.Sprintf("{provider=%q}", name)
+	return &providerStats{
+		duration:  sets.duration.NewPrometheusHistogramExt("edge_request_duration_seconds"+label, durationBounds),
+		firstByte: sets.firstByte.NewPrometheusHistogramExt("edge_first_byte_seconds"+label, durationBounds),
+		queueWait: sets.queueWait.NewPrometheusHistogramExt("edge_queue_wait_seconds"+label, waitBounds),
+	}
+}
+
+// account counts x as ended, by err unless that is nil. Every request is counted once: as answered, or as
+// one whose caller left.
+func (p *Proxy) account(x *exchange, err error) {
+	stats := p.unmatched
+	name := "none"
+	if x.end != nil {
+		stats, name = x.end.stats, x.end.name
+	}
+	if gone(err) {
+		stats.left[x.stage].Add(1)
+		x.status = statusClientGone
+	} else {
+		if err != nil && x.committed { // the answer's head had gone out
+			_, x.reason, _, _ = refusalOf(err)
+		}
+		stats.classes[min(max(x.status/100, 1), 5)].Add(1)
+	}
+	if x.reason != reasonNone {
+		stats.rejected[x.reason].Add(1)
+	}
+	took := time.Since(x.arrived)
+	stats.duration.Update(took.Seconds())
+	if !p.log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	p.log.LogAttrs(context.Background(), slog.LevelDebug, "request", slog.String(keyRequest, x.id),
+		slog.String(keyProvider, name), slog.String(keyMethod, x.r.Method), slog.Int(keyStatus, x.status),
+		slog.String(keyReason, x.reason.String()), slog.Float64(keyDuration, took.Seconds()))
+}
+
+// family is one metric of Edge's own: what it is, and how its samples are written. families is the whole
+// list, and docs/metrics.md is generated from it.
+type family struct {
+	name, kind, labels, help string
+
+	write func(p *Proxy, s *snapshot)
+}
+
+// snapshot is what one scrape sees.
+type snapshot struct {
+	w         io.Writer
+	name      string
+	config    Config
+	providers []*provider // sorted; the last is none, which has no gate
+	gates     []limiter.Stats
+	arena     [3]arena.Stats
+}
+
+var arenaClasses = [3]string{"exchange", "header", "body"}
+
+func (s *snapshot) counter(labels string, value uint64) {
+	metrics.WriteCounterUint64(s.w, s.name+labels, value)
+}
+
+func (s *snapshot) gauge(labels string, value int64) {
+	metrics.WriteGaugeUint64(s.w, s.name+labels, uint64(max(value, 0)))
+}
+
+// perGate is a gauge of each provider's gate.
+func perGate(value func(limiter.Stats) int) func(*Proxy, *snapshot) {
+	return func(_ *Proxy, s *snapshot) {
+		for i := range s.gates {
+			s.gauge(fmt.Sprintf("{provider=%q}", s.providers[i].name), int64(value(s.gates[i])))
+		}
+	}
+}
+
+// perClass is a value of each of the arena's classes.
+func perClass(write func(s *snapshot, labels string, of arena.Stats)) func(*Proxy, *snapshot) {
+	return func(_ *Proxy, s *snapshot) {
+		for i, name := range arenaClasses {
+			write(s, fmt.Sprintf("{class=%q}", name), s.arena[i])
+		}
+	}
+}
+
+// perProvider is a counter with a second label, of each provider.
+func perProvider(write func(s *snapshot, of *provider)) func(*Proxy, *snapshot) {
+	return func(_ *Proxy, s *snapshot) {
+		for _, of := range s.providers {
+			write(s, of)
+		}
+	}
+}
+
+var families = []family{
+	{"edge_requests_total", "counter", "provider, code", "Requests answered, by the answer's class (code: 1xx to 5xx). Provider none: no route matched.",
+		perProvider(func(s *snapshot, of *provider) {
+			for class := 1; class < len(of.stats.classes); class++ {
+				s.counter(fmt.Sprintf("{provider=%q,code=\"%dxx\"}", of.name, class), of.stats.classes[class].Load())
+			}
+		})},
+	{"edge_rejected_total", "counter", "provider, reason", "Requests that Edge itself refused or could not complete; reason is the code of the error that the caller sees.",
+		perProvider(func(s *snapshot, of *provider) {
+			for r := reasonNone + 1; r < reasons; r++ {
+				s.counter(fmt.Sprintf("{provider=%q,reason=%q}", of.name, r), of.stats.rejected[r].Load())
+			}
+		})},
+	{"edge_client_gone_total", "counter", "provider, stage", "Requests whose caller left before the answer was complete; stage is arriving, queued, waiting (for the first byte) or streaming.",
+		perProvider(func(s *snapshot, of *provider) {
+			for stage, name := range clientStageNames {
+				s.counter(fmt.Sprintf("{provider=%q,stage=%q}", of.name, name), of.stats.left[stage].Load())
+			}
+		})},
+	{"edge_request_duration_seconds", "histogram", "provider", "From a request's arrival to the end of its answer.",
+		func(p *Proxy, s *snapshot) { p.sets.duration.WritePrometheus(s.w) }},
+	{"edge_first_byte_seconds", "histogram", "provider", "From the permit to the head of the provider's answer.",
+		func(p *Proxy, s *snapshot) { p.sets.firstByte.WritePrometheus(s.w) }},
+	{"edge_queue_wait_seconds", "histogram", "provider", "What an admitted request waited for its place and its permit together.",
+		func(p *Proxy, s *snapshot) { p.sets.queueWait.WritePrometheus(s.w) }},
+	{"edge_in_flight", "gauge", "provider", "Requests that hold a permit, streams and upgraded connections included.",
+		perGate(func(g limiter.Stats) int { return g.InFlight })},
+	{"edge_concurrency_limit", "gauge", "provider", "The most that edge_in_flight may be: concurrency.",
+		perGate(func(g limiter.Stats) int { return g.Limit })},
+	{"edge_waiting", "gauge", "provider", "Requests in the provider's queue.",
+		perGate(func(g limiter.Stats) int { return g.Waiting })},
+	{"edge_waiting_limit", "gauge", "provider", "The most that edge_waiting may be: buffer_size.",
+		perGate(func(g limiter.Stats) int { return g.Buffer })},
+	{"edge_blocked", "gauge", "provider", "Callers that wait, unread, for a place in the queue.",
+		perGate(func(g limiter.Stats) int { return g.Blocked })},
+	{"edge_blocked_limit", "gauge", "provider", "The most that edge_blocked may be: max_blocked, or 0 with drop_excess_requests.",
+		perGate(func(g limiter.Stats) int { return g.MaxBlocked })},
+	{"edge_arena_slots", "gauge", "class", "Slots of the arena (exchange, header, body): initial_pool_size of each.",
+		perClass(func(s *snapshot, labels string, of arena.Stats) { s.gauge(labels, int64(of.Slots)) })},
+	{"edge_arena_slots_in_use", "gauge", "class", "Slots of the arena in use.",
+		perClass(func(s *snapshot, labels string, of arena.Stats) { s.gauge(labels, int64(of.InUse)) })},
+	{"edge_arena_overflows_total", "counter", "class", "Slots that came from the heap because the arena was empty. If it grows, raise initial_pool_size.",
+		perClass(func(s *snapshot, labels string, of arena.Stats) { s.counter(labels, uint64(of.Overflows)) })},
+	{"edge_buffered_bytes", "gauge", "", "Bytes of request bodies held in memory.",
+		func(p *Proxy, s *snapshot) { s.gauge("", p.buffered.Load()) }},
+	{"edge_buffered_limit_bytes", "gauge", "", "The most that edge_buffered_bytes may be: max_buffered_mb.",
+		func(_ *Proxy, s *snapshot) { s.gauge("", int64(s.config.MaxBuffered)) }},
+	{"edge_upgraded_connections", "gauge", "", "Upgraded connections (WebSocket) that are open.",
+		func(p *Proxy, s *snapshot) { s.gauge("", p.upgraded.Load()) }},
+	{"edge_config_last_reload_successful", "gauge", "", "1 while the configuration last given is in force, 0 after one that was refused.",
+		func(p *Proxy, s *snapshot) { s.gauge("", map[bool]int64{false: 1}[p.reloadFailed.Load()]) }},
+	{"edge_build_info", "gauge", "version, go", "1, with Edge's and Go's versions as labels.",
+		func(p *Proxy, s *snapshot) {
+			s.gauge(fmt.Sprintf("{version=%q,go=%q}", p.version, runtime.Version()), 1)
+		}},
+}
+
+// WriteMetrics writes all metrics in the Prometheus text format (version 0.0.4), those of the Go runtime and
+// the process included.
+func (p *Proxy) WriteMetrics(w io.Writer) {
+	s := p.snapshot()
+	s.w = w
+	for i := range families {
+		f := &families[i]
+		s.name = f.name
+		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s %s\n", f.name, f.help, f.name, f.kind)
+		f.write(p, &s)
+	}
+	metrics.WriteProcessMetrics(w)
+}
+
+func (p *Proxy) snapshot() snapshot {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := snapshot{config: p.config, arena: [3]arena.Stats{p.records.Stats(), p.heads.Stats(), p.bodies.Stats()}}
+	for _, name := range slices.Sorted(maps.Keys(p.providers)) {
+		s.providers = append(s.providers, p.providers[name])
+		s.gates = append(s.gates, p.providers[name].gate.Stats())
+	}
+	s.providers = append(s.providers, &provider{name: "none", stats: p.unmatched})
+	return s
+}
+
+// versionOf is the configured version, else the module's as the build knows it.
+func versionOf(c Config) string {
+	if c.Version != "" {
+		return c.Version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}

@@ -1,0 +1,229 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edge-proxy/edge/arena"
+)
+
+// Proxy is the data plane: an http.Handler that takes requests to providers within their limits. It is safe
+// for concurrent use. Make one with New; Close gives back what it holds.
+type Proxy struct {
+	current atomic.Pointer[generation]
+
+	// Fixed after New.
+	log     *slog.Logger
+	tag     string // of this process, in request ids
+	via     string // of this process, in Via
+	sweeper *sweeper
+	sets    histogramSets
+	version string
+	records *arena.Class[exchange]
+	heads   *arena.Class[headBlock]
+	bodies  *arena.Class[bodyBlock]
+
+	// Changed under mu, by Reload and Close.
+	mu        sync.Mutex
+	config    Config
+	providers map[string]*provider
+
+	// Written by every request.
+	sequence atomic.Uint64
+	inside   atomic.Int64 // requests in ServeHTTP
+	buffered atomic.Int64 // bytes of request bodies held in memory
+	upgraded atomic.Int64 // upgraded connections
+
+	draining     atomic.Bool
+	reloadFailed atomic.Bool    // the last one
+	unmatched    *providerStats // of requests that found no provider
+}
+
+// New makes a proxy from c. The error is a *ConfigError, or says which provider's settings do not work.
+func New(c Config) (*Proxy, error) {
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	tag := processTag()
+	p := &Proxy{log: c.Logger, tag: tag, via: "1.1 edge-" + tag, sets: newHistogramSets(), version: versionOf(c), providers: map[string]*provider{}}
+	c, err := complete(c)
+	if err != nil {
+		return nil, err
+	}
+	p.records = arena.NewClass[exchange](c.InitialPoolSize)
+	p.heads = arena.NewClass[headBlock](c.InitialPoolSize)
+	p.bodies = arena.NewClass[bodyBlock](c.InitialPoolSize)
+	p.unmatched = newProviderStats(p.sets, "none")
+	if err := p.Reload(c); err != nil {
+		return nil, err
+	}
+	p.sweeper = newSweeper()
+	return p, nil
+}
+
+// complete fills in the defaults of c and checks it.
+func complete(c Config) (Config, error) {
+	fillDefaults(reflect.ValueOf(&c).Elem(), reflect.ValueOf(DefaultConfig()))
+	providers := make(map[string]Provider, len(c.Providers))
+	for name, provider := range c.Providers {
+		fillDefaults(reflect.ValueOf(&provider).Elem(), reflect.ValueOf(DefaultProvider()))
+		providers[name] = provider
+	}
+	c.Providers = providers
+	return c, c.Validate()
+}
+
+// Reload puts c in force for requests to come; those under way end as they began. Limits, counters and
+// unchanged connections go on, and nobody who waits is lost. On an error nothing has changed. The Logger
+// stays the one of New.
+func (p *Proxy) Reload(c Config) error {
+	c, err := complete(c)
+	p.reloadFailed.Store(err != nil)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before, old := p.config, p.current.Load()
+	p.config = c
+	next, err := p.newGeneration(c)
+	if err != nil {
+		p.config = before
+		p.reloadFailed.Store(true)
+		return fmt.Errorf("proxy: reload: %w", err)
+	}
+	p.records.Resize(c.InitialPoolSize)
+	p.heads.Resize(c.InitialPoolSize)
+	p.bodies.Resize(c.InitialPoolSize)
+	for name, end := range next.endpoints {
+		p.providers[name] = end.provider
+		end.gate.Resize(limits(c, end.config))
+	}
+	p.current.Store(next)
+	if old != nil {
+		for name, end := range old.endpoints {
+			if now := next.endpoints[name]; now == nil || now.client != end.client {
+				end.client.Close() // what is in flight on it goes on
+			}
+		}
+	}
+	return nil
+}
+
+// Drain makes the proxy refuse new requests with 503 draining. Requests that wait are still served.
+func (p *Proxy) Drain() { p.draining.Store(true) }
+
+// Abort ends every request, stream and upgraded connection still going on. Their callers' connections break.
+func (p *Proxy) Abort() { p.sweeper.each(func(x *exchange) { x.abort(errDrainDeadline) }) }
+
+// Close waits for the requests under way, then gives back connections and the sweeper. Call it after the
+// server that uses the proxy has shut down, or after Abort; no request may come later.
+func (p *Proxy) Close() error {
+	p.Drain()
+	for p.inside.Load() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, end := range p.current.Load().endpoints {
+		end.client.Close()
+	}
+	for _, provider := range p.providers {
+		provider.gate.Close()
+	}
+	p.sweeper.close()
+	return nil
+}
+
+// ServeHTTP takes one request through the line and accounts for it.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.inside.Add(1)
+	defer p.inside.Add(-1)
+	a := arrival{p: p, gen: p.current.Load(), r: r}
+	err := a.look()
+	x := p.begin(w, &a)
+	defer p.finish(x)
+	defer p.recovered(x)
+	if err == nil {
+		err = p.serve(x)
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, errGreeting):
+		x.greet()
+	case x.committed || gone(err):
+		p.account(x, err)
+		// The caller must see that its answer is not whole: HTTP/1.1 without a last chunk, HTTP/2 a reset.
+		panic(http.ErrAbortHandler)
+	default:
+		x.refuse(err)
+	}
+	p.account(x, err)
+}
+
+// serve is the line that each request walks once. arrival.look has said where it goes.
+func (p *Proxy) serve(x *exchange) error {
+	if x.wantsModelList() {
+		return x.listModels()
+	}
+	if err := x.resolve(); err != nil { // /v1: the provider that the body's model names
+		return err
+	}
+	if !watchesUnread { // this system tells of lost callers only once their content was read
+		if err := x.hold(); err != nil {
+			return err
+		}
+	}
+	if err := x.enter(); err != nil { // a place: in flight or in the queue
+		return err
+	}
+	if err := x.hold(); err != nil { // the content, as far as one slot goes
+		return err
+	}
+	if err := x.admit(); err != nil { // a permit
+		return err
+	}
+	if err := x.forward(); err != nil { // until the head of the answer
+		return err
+	}
+	return x.reply() // and its content; the permit goes back at its last byte
+}
+
+// errGreeting ends a GET / without an error.
+var errGreeting = errors.New("greeting")
+
+func (x *exchange) greet() {
+	x.status = http.StatusOK
+	h := x.w.Header()
+	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
+	h["X-Edge-Request-Id"] = []string{x.id}
+	_, _ = io.WriteString(x.w, greeting) // a caller that has left is told nothing
+}
+
+// recovered turns a panic of ours into a 500 and a log line. http.ErrAbortHandler goes on its way.
+func (p *Proxy) recovered(x *exchange) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if v == http.ErrAbortHandler { //nolint:errorlint // panic values are compared as net/http compares them
+		panic(v)
+	}
+	p.log.LogAttrs(context.Background(), slog.LevelError, "panic", slog.String(keyRequest, x.id),
+		slog.Any(keyError, v), slog.String("stack", string(debug.Stack())))
+	if x.committed {
+		panic(http.ErrAbortHandler)
+	}
+	err := fmt.Errorf("bug: %v", v)
+	x.refuse(err)
+	p.account(x, err)
+}

@@ -1,0 +1,98 @@
+package proxy
+
+import (
+	"math"
+	"net/http"
+	"strings"
+)
+
+// resolve reads the whole body of a request on a /v1 route and finds its provider by the model it names.
+func (x *exchange) resolve() error {
+	if !x.route.byModel {
+		return nil
+	}
+	b := x.body.Load()
+	if b == nil {
+		return x.bareModel("")
+	}
+	var scan modelScan
+	sniffed, isJSON := false, jsonType(x.r.Header.Get("Content-Type"))
+	declared := isJSON
+	err := b.fill(math.MaxInt64, func(piece []byte) {
+		if !sniffed {
+			trimmed := strings.TrimLeft(string(piece[:min(len(piece), 64)]), " \t\r\n")
+			isJSON = isJSON || strings.HasPrefix(trimmed, "{") // curl -d calls JSON a form
+			sniffed = trimmed != ""
+		}
+		if isJSON {
+			scan.write(piece)
+		}
+	})
+	if err != nil {
+		return x.reading(err)
+	}
+	if !isJSON {
+		return x.bareModel("")
+	}
+	span, err := scan.end()
+	switch {
+	case err != nil && declared:
+		return worded(errBadRequest, "%v", err)
+	case err != nil:
+		return x.bareModel("")
+	}
+	name, rest, has := strings.Cut(span.model, "/")
+	if end := x.gen.endpoints[name]; has && end != nil {
+		x.end, x.model = end, rest
+		b.cut(span.start, span.rest)
+		return nil
+	}
+	return x.bareModel(span.model)
+}
+
+// bareModel takes the route's provider, else the only one.
+func (x *exchange) bareModel(model string) error {
+	x.model = model
+	if x.end != nil {
+		return nil
+	}
+	if len(x.gen.names) == 1 {
+		x.end = x.gen.endpoints[x.gen.names[0]]
+		return nil
+	}
+	if len(x.gen.names) == 0 {
+		return worded(errUnknownModel, "no provider is configured")
+	}
+	choices := strings.Join(x.gen.names[:min(len(x.gen.names), 20)], ", ")
+	if model == "" {
+		return worded(errUnknownModel, "the request names no model, so not which provider it is for; send \"model\": \"<provider>/<model>\" with one of %s", choices)
+	}
+	return worded(errUnknownModel, "the model %s names no provider; write <provider>/<model> with one of %s", quoted(model), choices)
+}
+
+// quoted is a caller's word as it may stand in a message: short and without control characters.
+func quoted(word string) string {
+	clean := strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, word)
+	if len(clean) > 80 {
+		clean = strings.ToValidUTF8(clean[:80], "") + "..."
+	}
+	return `"` + clean + `"`
+}
+
+// jsonType reports whether a Content-Type is JSON (RFC 8259, RFC 6839).
+func jsonType(contentType string) bool {
+	media, _, _ := strings.Cut(contentType, ";")
+	media = strings.ToLower(strings.TrimSpace(media))
+	return media == "application/json" || strings.HasSuffix(media, "+json")
+}
+
+// wantsModelList reports whether the request is GET /v1/models and several providers could answer it.
+func (x *exchange) wantsModelList() bool {
+	return x.route == &builtinModels && x.r.Method == http.MethodGet && len(x.gen.names) > 1 &&
+		strings.TrimSuffix(strings.Split(x.target, "?")[0], "/") == "/v1/models"
+}

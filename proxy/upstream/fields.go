@@ -1,0 +1,95 @@
+package upstream
+
+import (
+	"net/http"
+	"net/textproto"
+	"strings"
+)
+
+// Field is one header or trailer line. Name is in canonical form (textproto.CanonicalMIMEHeaderKey).
+type Field struct{ Name, Value string }
+
+// Fields is a header section, in order; a name may stand in it more than once (RFC 9110, section 5.2).
+type Fields []Field
+
+// Get returns the first value of name, or "".
+func (f Fields) Get(name string) string {
+	for i := range f {
+		if strings.EqualFold(f[i].Name, name) {
+			return f[i].Value
+		}
+	}
+	return ""
+}
+
+// Has reports whether name is there, if only with an empty value.
+func (f Fields) Has(name string) bool {
+	for i := range f {
+		if strings.EqualFold(f[i].Name, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// Add appends a value.
+func (f *Fields) Add(name, value string) {
+	*f = append(*f, Field{textproto.CanonicalMIMEHeaderKey(name), value})
+}
+
+// Set puts value in place of all values of name.
+func (f *Fields) Set(name, value string) {
+	f.Del(name)
+	f.Add(name, value)
+}
+
+// Del removes all values of name.
+func (f *Fields) Del(name string) {
+	kept := (*f)[:0]
+	for _, field := range *f {
+		if !strings.EqualFold(field.Name, name) {
+			kept = append(kept, field)
+		}
+	}
+	*f = kept
+}
+
+// Tokens calls each for every comma-separated element of all values of name, trimmed, empty ones left out
+// (RFC 9110, section 5.6.1).
+func (f Fields) Tokens(name string, each func(token string)) {
+	for i := range f {
+		if !strings.EqualFold(f[i].Name, name) {
+			continue
+		}
+		for token := range strings.SplitSeq(f[i].Value, ",") {
+			if token = textproto.TrimString(token); token != "" {
+				each(token)
+			}
+		}
+	}
+}
+
+// AppendHeader appends all of h's fields; net/http has kept no order between names.
+func (f Fields) AppendHeader(h http.Header) Fields {
+	for name, values := range h {
+		for _, value := range values {
+			f = append(f, Field{name, value})
+		}
+	}
+	return f
+}
+
+// header returns the fields as net/http wants them.
+func (f Fields) header() http.Header {
+	h := make(http.Header, len(f)+1)
+	values := make([]string, len(f)) // one backing array for all single values
+	for i, field := range f {
+		if have := h[field.Name]; have != nil {
+			h[field.Name] = append(have, field.Value)
+			continue
+		}
+		values[i] = field.Value
+		h[field.Name] = values[i : i+1 : i+1]
+	}
+	return h
+}
