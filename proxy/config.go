@@ -321,10 +321,16 @@ func providerFaults(path, name string, p Provider, all map[string]Provider) (fau
 			add(fmt.Sprintf(".keys[%d].value", i), "", "want visible ASCII characters, at least one (the value is not shown)")
 		}
 	}
+	set := map[string]string{}
 	for _, header := range slices.Sorted(maps.Keys(p.ExtraHeaders)) {
+		name := http.CanonicalHeaderKey(header)
+		if first, twice := set[name]; twice {
+			add(".network_config.extra_headers", strconv.Quote(header), "a header that "+strconv.Quote(first)+" does not set already")
+		}
+		set[name] = header
 		if !headerName(header) {
 			add(".network_config.extra_headers", strconv.Quote(header), "header names")
-		} else if hopByHop[http.CanonicalHeaderKey(header)] || strings.EqualFold(header, "Host") || strings.EqualFold(header, "Content-Length") {
+		} else if hopByHop[name] || strings.EqualFold(header, "Host") || strings.EqualFold(header, "Content-Length") {
 			add(".network_config.extra_headers", strconv.Quote(header), "no header that Edge itself sets")
 		} else if !headerValue(p.ExtraHeaders[header]) {
 			add(".network_config.extra_headers."+header, "", "want no control characters (the value is not shown)")

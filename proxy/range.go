@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -34,7 +35,7 @@ func ParseSize(text string, unit Size) (Size, error) {
 		}
 	}
 	n, err := strconv.ParseFloat(number, 64)
-	if err != nil || n < 0 || n*float64(scale) >= 1<<62 {
+	if err != nil || math.IsNaN(n) || n < 0 || n*float64(scale) >= 1<<62 {
 		return 0, fmt.Errorf("proxy: %q is no size such as 64MiB", text)
 	}
 	return Size(n * float64(scale)), nil

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/edge-proxy/edge/proxy/demo"
+)
+
+// demoConfig is how the provider of run -demo behaves: slow enough to see a queue and a stream.
+var demoConfig = demo.Config{Delay: 300 * time.Millisecond, TokensPerSecond: 20}
+
+// runDemo serves the demo provider alone, until a signal ends it.
+func runDemo(inv invocation) int {
+	var c demo.Config
+	set := flag.NewFlagSet("edge demo", flag.ContinueOnError)
+	listen := set.String("listen", "127.0.0.1:9191", "serve on `address`")
+	set.DurationVar(&c.Delay, "delay", 0, "time before the first byte of an answer")
+	set.Float64Var(&c.TokensPerSecond, "tokens-per-second", 0, "pace of a stream; 0 means at once")
+	set.IntVar(&c.Tokens, "tokens", 0, "length of an answer, unless the request's max_tokens is less; 0 means 32")
+	set.Float64Var(&c.ErrorRate, "error-rate", 0, "share of requests that fail, 0 to 1")
+	set.IntVar(&c.ErrorStatus, "error-status", 0, "what failures answer; 0 means 500")
+	set.IntVar(&c.RequestsPerMinute, "requests-per-minute", 0, "limit of each key, enforced and announced; 0 means none")
+	set.IntVar(&c.TokensPerMinute, "tokens-per-minute", 0, "limit of each key, enforced and announced; 0 means none")
+	set.StringVar(&c.APIKey, "api-key", "", "the only `key` that is accepted")
+	set.Uint64Var(&c.Seed, "seed", 0, "which requests fail")
+	if code, ok := parseArgs(inv, set); !ok {
+		return code
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(signals)
+	server, err := demo.Start(*listen, c)
+	if err != nil {
+		if _, network := errors.AsType[*net.OpError](err); network {
+			err = fmt.Errorf("listen on %s: %s; choose another address with -listen", *listen, cause(err))
+		}
+		fmt.Fprintf(inv.stderr, "edge demo: %v\n", err)
+		return exitFailed
+	}
+	fmt.Fprintf(inv.stderr, "demo provider on %s\n", server.URL)
+	<-signals
+	server.Close()
+	s := server.Provider.Stats()
+	fmt.Fprintf(inv.stderr, "stopped after %d requests, at most %d at once\n", s.Requests, s.MaxInFlight)
+	return exitOK
+}
+
+// whatToTry is printed when run -demo serves.
+func (s *service) whatToTry() string {
+	scheme := "http"
+	if s.data.tls {
+		scheme = "https"
+	}
+	at, admin := scheme+"://"+reachable(s.data.listener.Addr()), "http://"+reachable(s.control.listener.Addr())
+	header := ""
+	if len(s.doc.Auth.Tokens) > 0 {
+		header = " -H 'Authorization: Bearer <your token>'"
+	}
+	lines := []string{
+		"", "Edge serves a provider called demo, which lets in " + fmt.Sprint(s.doc.Providers[demoProvider].Concurrency) + " requests at once. Try, in another terminal:", "",
+		"  an answer:",
+		`    curl -s ` + at + `/demo/v1/chat/completions` + header + ` -d '{"model":"demo-small","messages":[{"role":"user","content":"hello"}]}'`, "",
+		"  a stream, by the model's prefix:",
+		`    curl -sN ` + at + `/v1/chat/completions` + header + ` -d '{"model":"demo/demo-small","stream":true,"messages":[{"role":"user","content":"hello"}]}'`, "",
+		"  30 at once, and the queue they stand in:",
+		`    seq 30 | xargs -P 30 -I{} curl -s -o /dev/null -w '%{http_code} after %{time_total} s\n' ` + at + `/demo/v1/chat/completions` + header + ` -d '{"model":"demo-small","messages":[{"role":"user","content":"hello {}"}]}' &`,
+		`    sleep 1; curl -s ` + admin + `/metrics | grep -E '^edge_(in_flight|waiting|concurrency_limit)[{]'; wait`, "",
+		"", // a line's end
+	}
+	return strings.Join(lines, "\n")
+}
+
+// reachable is an address that a client on this machine can use.
+func reachable(address net.Addr) string {
+	tcp, ok := address.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return address.String()
+	}
+	return net.JoinHostPort("127.0.0.1", fmt.Sprint(tcp.Port))
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edge-proxy/edge/configs"
+	"github.com/edge-proxy/edge/proxy"
+)
+
+var update = flag.Bool("update", false, "write docs/config.md anew")
+
+const docsFile = "../../docs/config.md"
+
+// TestConfigDocs compares docs/config.md with what the structs say; -update writes it.
+func TestConfigDocs(t *testing.T) {
+	d := docs{sentences: map[string]string{}}
+	for _, file := range []string{"document.go", "../../proxy/config.go", "../../proxy/admin/config.go"} {
+		if err := d.parse(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := d.page(t)
+	if *update {
+		if err := os.WriteFile(docsFile, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(docsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s is not what the structs say; run go test ./cmd/edge -run TestConfigDocs -update", docsFile)
+	}
+}
+
+// docs makes the page of all keys.
+type docs struct {
+	bytes.Buffer
+	sentences map[string]string // by package.Type.Field: the first paragraph of the field's comment
+	missing   []string
+}
+
+func (d *docs) parse(file string) error {
+	tree, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return err
+	}
+	ast.Inspect(tree, func(n ast.Node) bool {
+		spec, ok := n.(*ast.TypeSpec)
+		if !ok {
+			return true
+		}
+		if fields, ok := spec.Type.(*ast.StructType); ok {
+			for _, field := range fields.Fields.List {
+				for _, name := range field.Names {
+					first, _, _ := strings.Cut(field.Doc.Text(), "\n\n")
+					d.sentences[tree.Name.Name+"."+spec.Name.Name+"."+name.Name] = strings.Join(strings.Fields(first), " ")
+				}
+			}
+		}
+		return false
+	})
+	return nil
+}
+
+const docsIntro = `# Configuration
+
+Generated from the structs in ` + "`cmd/edge/document.go`, `proxy/config.go` and `proxy/admin/config.go`" + `; ` + "`go test ./cmd/edge -run TestConfigDocs -update`" + ` writes it anew.
+
+A value is taken from the highest source that gives it: default < profile < JSON file (` + "`-config FILE` or `EDGE_CONFIG`" + `)
+< ` + "`EDGE_CONFIG_JSON`" + ` (a whole document in one variable) < ` + "`EDGE_*`" + ` variables < flags (` + "`-listen`, `-admin`" + `). Objects merge by
+key; an array of a higher source replaces. ` + "`edge config`" + ` shows every value with its source, ` + "`edge validate`" + ` all faults at once.
+
+- **Durations** are ` + "`30s`, `500ms`, `1m30s`" + ` or a bare number in the unit below; **sizes** are ` + "`64MiB`, `16KiB`" + ` or a bare number in the
+  unit below. Fractions are allowed.
+- **Lists** of strings are arrays in JSON and separated by commas in a variable. ` + "`<N>`" + ` in a variable is the index of a list's
+  element, from 0: it edits that element, or adds the next one.
+- **Secrets**: every variable of type secret has a twin that ends in ` + "`_FILE`" + ` and names a file with it, whose last newline does not
+  count. A secret is never shown.
+- **` + "`env.NAME`" + `**: a JSON string that is exactly this is replaced by that variable, which must be set. ` + "`null`" + ` means not set here.
+- **An empty variable** counts as unset; an empty secret is a fault. So is an unknown ` + "`EDGE_`" + ` variable, an unknown key, a key of
+  the wrong case and a duplicate key.
+- **` + "`<NAME>`" + `** is the provider's name in capitals, with _ for what is neither letter nor digit. A name that no document has becomes a
+  new provider, in lower case.
+- **Known providers** need no base_url: %s.
+  Without keys, one takes its usual variable, such as OPENAI_API_KEY; with no provider configured at all, each one whose variable
+  is set is on.
+- **Kubernetes' service links** for a Service called edge (EDGE_SERVICE_HOST, EDGE_PORT_8080_TCP and so on) are skipped, and so is
+  what begins with EDGE_TEST_.
+- A Bifrost config.json loads; its keys that Edge does not have cost one warning. ` + "`config`" + ` is another name of ` + "`client`" + `,
+  ` + "`retry_backoff_initial` and `retry_backoff_max`" + ` of the keys with _ms.
+
+`
+
+func (d *docs) page(t *testing.T) []byte {
+	defaults := defaultDocument()
+	fmt.Fprintf(d, docsIntro, wrap(strings.Join(proxy.KnownNames(), ", "), 100, "  "))
+	d.heading("Keys")
+	d.rows(reflect.ValueOf(defaults), rootShape, nil, variablePrefix)
+	d.WriteString("\n`EDGE_CONCURRENCY` and `EDGE_BUFFER_SIZE` are `EDGE_PROVIDER_DEFAULTS_CONCURRENCY` and `EDGE_PROVIDER_DEFAULTS_BUFFER_SIZE`.\n\n")
+	d.heading("A provider")
+	d.WriteString("`provider_defaults` has the same keys, with `EDGE_PROVIDER_DEFAULTS_` before its variables. `EDGE_PROVIDERS_<NAME>_API_KEY` is\n`EDGE_PROVIDERS_<NAME>_KEYS_0_VALUE`.\n\n")
+	d.head()
+	d.rows(reflect.ValueOf(defaults.ProviderDefaults), rootShape.member("providers").shape.elem, []string{"providers", "<name>"}, "EDGE_PROVIDERS_<NAME>_")
+	d.WriteByte('\n')
+	d.profiles(t)
+	for _, name := range d.missing {
+		t.Errorf("%s has no comment", name)
+	}
+	return d.Bytes()
+}
+
+func (d *docs) heading(text string) {
+	d.WriteString("## " + text + "\n\n")
+	if text == "Keys" {
+		d.head()
+	}
+}
+
+func (d *docs) head() {
+	d.WriteString("| key | variable | type | default | range | |\n| --- | --- | --- | --- | --- | --- |\n")
+}
+
+func (d *docs) rows(v reflect.Value, sh *shape, path []string, prefix string) {
+	switch {
+	case sh.leaf != nil:
+		d.row(v, sh, path, prefix+sh.leaf.variable)
+	case sh.kind == listShape:
+		elem := reflect.Zero(sh.elem.typ)
+		if sh.elem.typ == keyType {
+			elem = reflect.ValueOf(proxy.DefaultKey())
+		}
+		at := append(path[:len(path)-1:len(path)-1], path[len(path)-1]+"[]")
+		d.rows(elem, sh.elem, at, prefix+"_<N>_")
+	case sh.kind == objectShape && len(path) > 0 && path[0] == "provider_defaults":
+	case sh.kind == objectShape:
+		for _, m := range sh.members {
+			inner := v
+			if m.index != nil {
+				inner = v.FieldByIndex(m.index)
+			}
+			d.rows(inner, m.shape, append(slices.Clip(path), m.key), prefix+m.prefix)
+		}
+	}
+}
+
+func (d *docs) row(v reflect.Value, sh *shape, at []string, variable string) {
+	l := sh.leaf
+	pkg := path.Base(l.owner.PkgPath())
+	if pkg == "edge" {
+		pkg = "main"
+	}
+	field := pkg + "." + l.owner.Name() + "." + l.name
+	sentence := d.sentences[field]
+	if sentence == "" {
+		d.missing = append(d.missing, field)
+	}
+	kind, shown := l.typ.Kind().String(), fmt.Sprint(v.Interface())
+	switch {
+	case l.typ == durationType:
+		kind, shown = "duration, "+l.unitName, v.Interface().(time.Duration).String()
+		if minutes, ok := strings.CutSuffix(shown, "m0s"); ok {
+			shown = minutes + "m"
+		}
+	case l.typ == sizeType:
+		kind = "size, " + l.unitName
+	case l.secret():
+		kind = map[bool]string{true: "secret", false: "list of secrets"}[l.typ == secretType]
+	case l.typ.Kind() == reflect.Slice:
+		kind = "list of strings"
+	case l.typ.Kind() == reflect.Map:
+		kind = "strings by name"
+	case l.typ.Kind() == reflect.Float64:
+		kind = "number"
+	}
+	if v.IsZero() && (l.typ.Kind() == reflect.Slice || l.typ.Kind() == reflect.Map || l.typ.Kind() == reflect.String) {
+		shown = ""
+	}
+	bounds := strings.ReplaceAll(strings.Replace(l.bounds, "..", " to ", 1), "|", ", ")
+	fmt.Fprintf(d, "| `%s` | `%s` | %s | %s | %s | %s |\n", join(at), variable, kind, shown, bounds, strings.ReplaceAll(sentence, "|", `\|`))
+}
+
+// profiles writes what each profile changes.
+func (d *docs) profiles(t *testing.T) {
+	d.WriteString("## Profiles\n\nWhat each profile sets, as `configs/<profile>.json` has it; all else is as above.\n\n| key |")
+	var keys []string
+	values := map[string]string{}
+	for _, name := range configs.Profiles() {
+		d.WriteString(" " + name + " |")
+		data, _ := configs.Profile(name)
+		r, ok := read(&text{rank: fromProfile, name: name, data: data}, nil)
+		if !ok || len(r.faults) > 0 {
+			t.Fatalf("profile %s: %v", name, r.faults)
+		}
+		for _, s := range r.settings {
+			path := join(s.path)
+			if values[path] == "" {
+				keys = append(keys, path)
+				values[path] = "x"
+			}
+			values[path+" "+name] = fmt.Sprint(s.value.Interface())
+		}
+	}
+	d.WriteString("\n|" + strings.Repeat(" --- |", 1+len(configs.Profiles())) + "\n")
+	for _, key := range keys {
+		d.WriteString("| `" + key + "` |")
+		for _, name := range configs.Profiles() {
+			d.WriteString(" " + values[key+" "+name] + " |")
+		}
+		d.WriteByte('\n')
+	}
+}
