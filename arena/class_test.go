@@ -42,7 +42,7 @@ func wantStats(t *testing.T, got, want Stats) {
 }
 
 // wantPanic runs f and returns the panic's text, which must begin with "bug:".
-func wantPanic(t *testing.T, f func()) (text string) {
+func wantPanic(t *testing.T, f func()) (text string) { //nolint:unparam // debug_test.go, with -tags edgedebug, reads the text
 	t.Helper()
 	defer func() {
 		t.Helper()

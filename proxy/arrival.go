@@ -1,6 +1,9 @@
 package proxy
 
-import "net/http"
+import (
+	"errors"
+	"net/http"
+)
 
 // arrival is what can be said of a request before anything is taken for it: whether it may come in, and
 // where it goes.
@@ -20,11 +23,12 @@ func (a *arrival) look() error {
 	if a.p.draining.Load() {
 		return errDraining
 	}
-	if err := a.authorize(); err != nil {
-		return err
+	unmatched := a.match()
+	if err := a.authorize(); err != nil && !errors.Is(unmatched, errGreeting) {
+		return err // also when nothing matches: who may not come in is not told what there is
 	}
-	if err := a.match(); err != nil {
-		return err
+	if unmatched != nil {
+		return unmatched
 	}
 	// Before anything is read: then 100 Continue has not gone out either.
 	if a.r.ContentLength > int64(a.gen.config.MaxRequestBody) {

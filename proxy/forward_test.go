@@ -68,8 +68,8 @@ func TestTargetIsForwardedByteForByte(t *testing.T) {
 		e := start(t, one(up+base))
 		conn, reader := raw(t, e.url, "GET "+target+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 		defer conn.Close()
-		if answer, err := http.ReadResponse(reader, nil); err != nil || answer.StatusCode != http.StatusOK {
-			t.Fatalf("%s: got %v, %v", target, answer, err)
+		if answer, body := next(t, reader); answer.StatusCode != http.StatusOK {
+			t.Fatalf("%s: got %d %s", target, answer.StatusCode, body)
 		}
 		line, _, _ := strings.Cut(<-seen, "\r\n")
 		if line != "GET "+want+" HTTP/1.1" {
@@ -94,12 +94,8 @@ func TestTargetThatCannotBeSentIsRefused(t *testing.T) {
 	up, _ := bare(t, plainOK)
 	e := start(t, one(up))
 	_, reader := raw(t, e.url, "GET /up//host/a|b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-	answer, err := http.ReadResponse(reader, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, _ := io.ReadAll(answer.Body)
-	refused(t, answer, string(body), http.StatusBadRequest, "bad_request")
+	answer, body := next(t, reader)
+	refused(t, answer, body, http.StatusBadRequest, "bad_request")
 }
 
 func TestFieldsThatGoUpstream(t *testing.T) {
@@ -111,10 +107,7 @@ func TestFieldsThatGoUpstream(t *testing.T) {
 		"X-Forwarded-Proto: https", "Forwarded: for=1.2.3.4", "X-Real-IP: 1.2.3.4", "Via: 1.0 other", "X-Team: red",
 		"Traceparent: 00-aa-bb-01", "X-Request-Id: mine", "X-Twice: a", "X-Twice: b", "Accept: */*", "", "body",
 	}, "\r\n"))
-	answer, err := http.ReadResponse(reader, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	answer, _ := next(t, reader)
 	if got := answer.Header.Get("X-Edge-Request-Id"); got != "mine" {
 		t.Errorf("X-Edge-Request-Id: got %q, want the caller's", got)
 	}
@@ -235,17 +228,18 @@ func TestBodiesOfAllSizesBothWays(t *testing.T) {
 }
 
 func TestEventsAreFlushedAsTheyArrive(t *testing.T) {
-	next := make(chan struct{})
+	step := make(chan struct{})
 	e := start(t, one(provider(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/sized" {
+		switch r.URL.Path {
+		case "/sized":
 			w.Header().Set("Content-Length", "6")
-		} else if r.URL.Path == "/events" {
+		case "/events":
 			w.Header().Set("Content-Type", "text/event-stream")
 		}
 		w.WriteHeader(http.StatusOK)
 		w.(http.Flusher).Flush()
 		for i := range 3 {
-			<-next
+			<-step
 			fmt.Fprintf(w, "%d\n", i)
 			w.(http.Flusher).Flush()
 		}
@@ -253,7 +247,7 @@ func TestEventsAreFlushedAsTheyArrive(t *testing.T) {
 	for _, path := range []string{"/up/events", "/up/chunked", "/up/sized"} {
 		request, _ := http.NewRequestWithContext(t.Context(), "GET", e.url+path, nil)
 		if path == "/up/sized" { // its head goes with the first bytes
-			go func() { next <- struct{}{} }()
+			go func() { step <- struct{}{} }()
 		}
 		answer, err := client(t).Do(request)
 		if err != nil {
@@ -262,7 +256,7 @@ func TestEventsAreFlushedAsTheyArrive(t *testing.T) {
 		reader := bufio.NewReader(answer.Body)
 		for i := range 3 {
 			if path != "/up/sized" || i > 0 {
-				next <- struct{}{}
+				step <- struct{}{}
 			}
 			if line, err := reader.ReadString('\n'); err != nil || line != fmt.Sprintf("%d\n", i) {
 				t.Errorf("%s: got %q, %v", path, line, err)
@@ -338,11 +332,7 @@ func TestExpectContinueGoesToTheProvider(t *testing.T) {
 		if strings.Contains(wantFirst, "100") {
 			_, _ = reader.ReadString('\n')
 			_, _ = io.WriteString(conn, "hello")
-			answer, err := http.ReadResponse(reader, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if body, _ := io.ReadAll(answer.Body); string(body) != "5 100-continue" {
+			if _, body := next(t, reader); body != "5 100-continue" {
 				t.Errorf("got %q", body)
 			}
 		}
@@ -370,6 +360,7 @@ func TestUpgradedConnectionHoldsItsPermit(t *testing.T) {
 	if err != nil || answer.StatusCode != http.StatusSwitchingProtocols || answer.Header.Get("Sec-Websocket-Accept") != "abc" || answer.Header.Get("Upgrade") != "websocket" {
 		t.Fatalf("got %v, %v", answer, err)
 	}
+	defer answer.Body.Close()
 	if _, err := io.WriteString(conn, "there"); err != nil {
 		t.Fatal(err)
 	}
@@ -486,12 +477,8 @@ func TestStalledAndOversizedBodies(t *testing.T) {
 	f := func(head, sent string, status int, code string) {
 		t.Helper()
 		_, reader := raw(t, e.url, "POST "+head+"\r\nHost: x\r\n\r\n"+sent)
-		answer, err := http.ReadResponse(reader, nil)
-		if err != nil {
-			t.Fatalf("%s: %v", head, err)
-		}
-		body, _ := io.ReadAll(answer.Body)
-		refused(t, answer, string(body), status, code)
+		answer, body := next(t, reader)
+		refused(t, answer, body, status, code)
 		if !answer.Close {
 			t.Errorf("%s: the connection stays open", head)
 		}

@@ -151,7 +151,7 @@ func client(t *testing.T) *http.Client {
 }
 
 // call sends a request and reads the whole answer.
-func call(t *testing.T, c *http.Client, method, url, body string, header ...string) (*http.Response, string) {
+func call(t *testing.T, c *http.Client, method, url, body string, header ...string) (answer, string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(context.Background(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -160,16 +160,42 @@ func call(t *testing.T, c *http.Client, method, url, body string, header ...stri
 	for i := 0; i+1 < len(header); i += 2 {
 		request.Header.Add(header[i], header[i+1])
 	}
-	answer, err := c.Do(request)
+	got, err := c.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
+	return whole(t, got)
+}
+
+// answer is what is left of a response once its body was read.
+type answer struct {
+	StatusCode    int
+	Header        http.Header
+	Proto         string
+	ProtoMajor    int
+	ContentLength int64
+	Close         bool
+}
+
+// whole reads and closes a response's body.
+func whole(t *testing.T, r *http.Response) (answer, string) {
+	t.Helper()
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
 	if err != nil {
-		t.Fatalf("%s %s: body: %v", method, url, err)
+		t.Fatalf("body: %v", err)
 	}
-	return answer, string(text)
+	return answer{r.StatusCode, r.Header, r.Proto, r.ProtoMajor, r.ContentLength, r.Close}, string(text)
+}
+
+// next reads the next answer of a connection.
+func next(t *testing.T, reader *bufio.Reader) (answer, string) {
+	t.Helper()
+	r, err := http.ReadResponse(reader, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return whole(t, r)
 }
 
 // raw sends bytes on a connection of its own and returns it with a reader.
@@ -187,12 +213,12 @@ func raw(t *testing.T, url, request string) (net.Conn, *bufio.Reader) {
 }
 
 // refused checks an error that Edge itself made.
-func refused(t *testing.T, answer *http.Response, body string, status int, code string) {
+func refused(t *testing.T, got answer, body string, status int, code string) {
 	t.Helper()
-	if answer.StatusCode != status || answer.Header.Get("X-Edge-Reason") != code || !strings.Contains(body, `"code":"`+code+`"`) {
-		t.Errorf("got %d %q %s, want %d with code %s", answer.StatusCode, answer.Header.Get("X-Edge-Reason"), body, status, code)
+	if got.StatusCode != status || got.Header.Get("X-Edge-Reason") != code || !strings.Contains(body, `"code":"`+code+`"`) {
+		t.Errorf("got %d %q %s, want %d with code %s", got.StatusCode, got.Header.Get("X-Edge-Reason"), body, status, code)
 	}
-	if answer.Header.Get("X-Edge-Request-Id") == "" {
+	if got.Header.Get("X-Edge-Request-Id") == "" {
 		t.Error("no X-Edge-Request-Id")
 	}
 }

@@ -123,7 +123,7 @@ func TestQueueTimeout(t *testing.T) {
 		c.QueueTimeout, p.Concurrency = 100*time.Millisecond, 1
 	}))
 	c := client(t)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	leave(t, e, ctx, "/up/", "")
 	if !settles(time.Second, func() bool { return up.inside.Load() == 1 }) {
@@ -170,13 +170,13 @@ func TestCallersThatLeaveTheQueueNeverReachTheProvider(t *testing.T) {
 				e := start(t, one(provider(t, up.slow(time.Second)), func(c *proxy.Config, p *proxy.Provider) {
 					p.Concurrency, p.BufferSize = 1, buffer
 				}))
-				ctx, cancel := context.WithCancel(context.Background())
+				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				leave(t, e, ctx, "/up/", "")
 				if !settles(time.Second, func() bool { return up.inside.Load() == 1 }) {
 					t.Fatal("the first request did not arrive")
 				}
-				quitters, quit := context.WithCancel(context.Background())
+				quitters, quit := context.WithCancel(t.Context())
 				defer quit()
 				for range 20 {
 					leave(t, e, quitters, "/up/", string(bytes.Repeat([]byte("x"), size)))
@@ -207,7 +207,7 @@ func TestCallerThatLeavesAStreamCancelsTheProvider(t *testing.T) {
 	up := newCounter()
 	e := start(t, one(provider(t, up.slow(30*time.Second)), func(_ *proxy.Config, p *proxy.Provider) { p.Concurrency = 1 }))
 	for _, body := range []string{"", "small", strings.Repeat("x", 64<<10)} {
-		ctx, cancel := context.WithCancel(context.Background())
+		ctx, cancel := context.WithCancel(t.Context())
 		leave(t, e, ctx, "/up/stream", body)
 		if !settles(time.Second, func() bool { return up.inside.Load() == 1 }) {
 			t.Fatal("the stream did not begin")

@@ -9,4 +9,5 @@ const (
 	keyReason   = "reason"
 	keyError    = "error"
 	keyMethod   = "method"
+	keyStack    = "stack"
 )

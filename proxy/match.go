@@ -12,6 +12,9 @@ var builtinModels = route{path: "/v1/", below: true, byModel: true}
 // greeting answers GET /.
 const greeting = "Edge: a proxy for HTTP APIs. Its admin page is on the admin listener (admin.listen, 127.0.0.1:9090 unless configured).\n"
 
+// maxChoices is how many names an error lists.
+const maxChoices = 40
+
 // match finds where the request goes: its route, its target and, unless the body must be read for it, its
 // provider.
 func (a *arrival) match() error {
@@ -54,28 +57,24 @@ func (a *arrival) noRoute(path string) error {
 	if path == "/" && (a.r.Method == http.MethodGet || a.r.Method == http.MethodHead) {
 		return errGreeting
 	}
-	choices := "/v1/*"
-	for i, name := range a.gen.names {
-		if i == 20 {
-			choices += ", ..."
-			break
-		}
-		choices += ", /" + name + "/*"
-	}
-	for i, r := range a.gen.routes.routes {
-		if i == 20 {
-			choices += ", ..."
-			break
-		}
-		choices += ", " + r.host + r.path
-		if r.below {
-			choices += "*"
-		}
-	}
 	if len(a.gen.names) == 0 {
 		return worded(errNotFound, "no provider is configured")
 	}
-	return worded(errNotFound, "no route matches; there are %s", choices)
+	choices := []string{"/v1/*"}
+	for _, name := range a.gen.names {
+		choices = append(choices, "/"+name+"/*")
+	}
+	for _, r := range a.gen.routes.routes {
+		pattern := r.host + r.path
+		if r.below {
+			pattern += "*"
+		}
+		choices = append(choices, pattern)
+	}
+	if len(choices) > maxChoices {
+		choices = append(choices[:maxChoices], "...")
+	}
+	return worded(errNotFound, "no route matches; there are %s", strings.Join(choices, ", "))
 }
 
 // rawTarget is the path and query as they stood on the request line (HTTP/2: in :path).

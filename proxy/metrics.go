@@ -139,60 +139,100 @@ func perProvider(write func(s *snapshot, of *provider)) func(*Proxy, *snapshot) 
 }
 
 var families = []family{
-	{"edge_requests_total", "counter", "provider, code", "Requests answered, by the answer's class (code: 1xx to 5xx). Provider none: no route matched.",
+	{
+		"edge_requests_total", "counter", "provider, code", "Requests answered, by the answer's class (code: 1xx to 5xx). Provider none: no route matched.",
 		perProvider(func(s *snapshot, of *provider) {
 			for class := 1; class < len(of.stats.classes); class++ {
 				s.counter(fmt.Sprintf("{provider=%q,code=\"%dxx\"}", of.name, class), of.stats.classes[class].Load())
 			}
-		})},
-	{"edge_rejected_total", "counter", "provider, reason", "Requests that Edge itself refused or could not complete; reason is the code of the error that the caller sees.",
+		}),
+	},
+	{
+		"edge_rejected_total", "counter", "provider, reason", "Requests that Edge itself refused or could not complete; reason is the code of the error that the caller sees.",
 		perProvider(func(s *snapshot, of *provider) {
 			for r := reasonNone + 1; r < reasons; r++ {
 				s.counter(fmt.Sprintf("{provider=%q,reason=%q}", of.name, r), of.stats.rejected[r].Load())
 			}
-		})},
-	{"edge_client_gone_total", "counter", "provider, stage", "Requests whose caller left before the answer was complete; stage is arriving, queued, waiting (for the first byte) or streaming.",
+		}),
+	},
+	{
+		"edge_client_gone_total", "counter", "provider, stage", "Requests whose caller left before the answer was complete; stage is arriving, queued, waiting (for the first byte) or streaming.",
 		perProvider(func(s *snapshot, of *provider) {
 			for stage, name := range clientStageNames {
 				s.counter(fmt.Sprintf("{provider=%q,stage=%q}", of.name, name), of.stats.left[stage].Load())
 			}
-		})},
-	{"edge_request_duration_seconds", "histogram", "provider", "From a request's arrival to the end of its answer.",
-		func(p *Proxy, s *snapshot) { p.sets.duration.WritePrometheus(s.w) }},
-	{"edge_first_byte_seconds", "histogram", "provider", "From the permit to the head of the provider's answer.",
-		func(p *Proxy, s *snapshot) { p.sets.firstByte.WritePrometheus(s.w) }},
-	{"edge_queue_wait_seconds", "histogram", "provider", "What an admitted request waited for its place and its permit together.",
-		func(p *Proxy, s *snapshot) { p.sets.queueWait.WritePrometheus(s.w) }},
-	{"edge_in_flight", "gauge", "provider", "Requests that hold a permit, streams and upgraded connections included.",
-		perGate(func(g limiter.Stats) int { return g.InFlight })},
-	{"edge_concurrency_limit", "gauge", "provider", "The most that edge_in_flight may be: concurrency.",
-		perGate(func(g limiter.Stats) int { return g.Limit })},
-	{"edge_waiting", "gauge", "provider", "Requests in the provider's queue.",
-		perGate(func(g limiter.Stats) int { return g.Waiting })},
-	{"edge_waiting_limit", "gauge", "provider", "The most that edge_waiting may be: buffer_size.",
-		perGate(func(g limiter.Stats) int { return g.Buffer })},
-	{"edge_blocked", "gauge", "provider", "Callers that wait, unread, for a place in the queue.",
-		perGate(func(g limiter.Stats) int { return g.Blocked })},
-	{"edge_blocked_limit", "gauge", "provider", "The most that edge_blocked may be: max_blocked, or 0 with drop_excess_requests.",
-		perGate(func(g limiter.Stats) int { return g.MaxBlocked })},
-	{"edge_arena_slots", "gauge", "class", "Slots of the arena (exchange, header, body): initial_pool_size of each.",
-		perClass(func(s *snapshot, labels string, of arena.Stats) { s.gauge(labels, int64(of.Slots)) })},
-	{"edge_arena_slots_in_use", "gauge", "class", "Slots of the arena in use.",
-		perClass(func(s *snapshot, labels string, of arena.Stats) { s.gauge(labels, int64(of.InUse)) })},
-	{"edge_arena_overflows_total", "counter", "class", "Slots that came from the heap because the arena was empty. If it grows, raise initial_pool_size.",
-		perClass(func(s *snapshot, labels string, of arena.Stats) { s.counter(labels, uint64(of.Overflows)) })},
-	{"edge_buffered_bytes", "gauge", "", "Bytes of request bodies held in memory.",
-		func(p *Proxy, s *snapshot) { s.gauge("", p.buffered.Load()) }},
-	{"edge_buffered_limit_bytes", "gauge", "", "The most that edge_buffered_bytes may be: max_buffered_mb.",
-		func(_ *Proxy, s *snapshot) { s.gauge("", int64(s.config.MaxBuffered)) }},
-	{"edge_upgraded_connections", "gauge", "", "Upgraded connections (WebSocket) that are open.",
-		func(p *Proxy, s *snapshot) { s.gauge("", p.upgraded.Load()) }},
-	{"edge_config_last_reload_successful", "gauge", "", "1 while the configuration last given is in force, 0 after one that was refused.",
-		func(p *Proxy, s *snapshot) { s.gauge("", map[bool]int64{false: 1}[p.reloadFailed.Load()]) }},
-	{"edge_build_info", "gauge", "version, go", "1, with Edge's and Go's versions as labels.",
+		}),
+	},
+	{
+		"edge_request_duration_seconds", "histogram", "provider", "From a request's arrival to the end of its answer.",
+		func(p *Proxy, s *snapshot) { p.sets.duration.WritePrometheus(s.w) },
+	},
+	{
+		"edge_first_byte_seconds", "histogram", "provider", "From the permit to the head of the provider's answer.",
+		func(p *Proxy, s *snapshot) { p.sets.firstByte.WritePrometheus(s.w) },
+	},
+	{
+		"edge_queue_wait_seconds", "histogram", "provider", "What an admitted request waited for its place and its permit together.",
+		func(p *Proxy, s *snapshot) { p.sets.queueWait.WritePrometheus(s.w) },
+	},
+	{
+		"edge_in_flight", "gauge", "provider", "Requests that hold a permit, streams and upgraded connections included.",
+		perGate(func(g limiter.Stats) int { return g.InFlight }),
+	},
+	{
+		"edge_concurrency_limit", "gauge", "provider", "The most that edge_in_flight may be: concurrency.",
+		perGate(func(g limiter.Stats) int { return g.Limit }),
+	},
+	{
+		"edge_waiting", "gauge", "provider", "Requests in the provider's queue.",
+		perGate(func(g limiter.Stats) int { return g.Waiting }),
+	},
+	{
+		"edge_waiting_limit", "gauge", "provider", "The most that edge_waiting may be: buffer_size.",
+		perGate(func(g limiter.Stats) int { return g.Buffer }),
+	},
+	{
+		"edge_blocked", "gauge", "provider", "Callers that wait, unread, for a place in the queue.",
+		perGate(func(g limiter.Stats) int { return g.Blocked }),
+	},
+	{
+		"edge_blocked_limit", "gauge", "provider", "The most that edge_blocked may be: max_blocked, or 0 with drop_excess_requests.",
+		perGate(func(g limiter.Stats) int { return g.MaxBlocked }),
+	},
+	{
+		"edge_arena_slots", "gauge", "class", "Slots of the arena (exchange, header, body): initial_pool_size of each.",
+		perClass(func(s *snapshot, labels string, of arena.Stats) { s.gauge(labels, int64(of.Slots)) }),
+	},
+	{
+		"edge_arena_slots_in_use", "gauge", "class", "Slots of the arena in use.",
+		perClass(func(s *snapshot, labels string, of arena.Stats) { s.gauge(labels, int64(of.InUse)) }),
+	},
+	{
+		"edge_arena_overflows_total", "counter", "class", "Slots that came from the heap because the arena was empty. If it grows, raise initial_pool_size.",
+		perClass(func(s *snapshot, labels string, of arena.Stats) { s.counter(labels, of.Overflows) }),
+	},
+	{
+		"edge_buffered_bytes", "gauge", "", "Bytes of request bodies held in memory.",
+		func(p *Proxy, s *snapshot) { s.gauge("", p.buffered.Load()) },
+	},
+	{
+		"edge_buffered_limit_bytes", "gauge", "", "The most that edge_buffered_bytes may be: max_buffered_mb.",
+		func(_ *Proxy, s *snapshot) { s.gauge("", int64(s.config.MaxBuffered)) },
+	},
+	{
+		"edge_upgraded_connections", "gauge", "", "Upgraded connections (WebSocket) that are open.",
+		func(p *Proxy, s *snapshot) { s.gauge("", p.upgraded.Load()) },
+	},
+	{
+		"edge_config_last_reload_successful", "gauge", "", "1 while the configuration last given is in force, 0 after one that was refused.",
+		func(p *Proxy, s *snapshot) { s.gauge("", map[bool]int64{false: 1}[p.reloadFailed.Load()]) },
+	},
+	{
+		"edge_build_info", "gauge", "version, go", "1, with Edge's and Go's versions as labels.",
 		func(p *Proxy, s *snapshot) {
 			s.gauge(fmt.Sprintf("{version=%q,go=%q}", p.version, runtime.Version()), 1)
-		}},
+		},
+	},
 }
 
 // WriteMetrics writes all metrics in the Prometheus text format (version 0.0.4), those of the Go runtime and

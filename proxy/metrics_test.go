@@ -80,7 +80,9 @@ func TestMetricsFollowTheRules(t *testing.T) {
 	seen, sampled := map[string]bool{}, map[string]bool{}
 	for text := range strings.SplitSeq(strings.TrimSuffix(out.String(), "\n"), "\n") {
 		if strings.HasPrefix(text, "# TYPE edge_") {
-			fmt.Sscanf(text, "# TYPE %s %s", &current, &kind)
+			if _, err := fmt.Sscanf(text, "# TYPE %s %s", &current, &kind); err != nil {
+				t.Errorf("%q: %v", text, err)
+			}
 			if seen[current] {
 				t.Errorf("%s has two types", current)
 			}

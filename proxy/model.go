@@ -124,7 +124,7 @@ var scanDigits = [256]uint8{
 // scanNumbers is RFC 8259's number: from inMinus+i, by scanDigits. scanFailed is a fault. What does not continue a
 // whole number leads to wantComma, untaken.
 var scanNumbers = [8][6]scanState{
-	inMinus - inMinus: {scanFailed, inZero, inWhole, scanFailed, scanFailed, scanFailed},
+	0:                 {scanFailed, inZero, inWhole, scanFailed, scanFailed, scanFailed},
 	inZero - inMinus:  {wantComma, wantComma, wantComma, inPoint, inE, wantComma},
 	inWhole - inMinus: {wantComma, inWhole, inWhole, inPoint, inE, wantComma},
 	inPoint - inMinus: {scanFailed, inTenth, inTenth, scanFailed, scanFailed, scanFailed},

@@ -219,7 +219,7 @@ func (p *Proxy) recovered(x *exchange) {
 		panic(v)
 	}
 	p.log.LogAttrs(context.Background(), slog.LevelError, "panic", slog.String(keyRequest, x.id),
-		slog.Any(keyError, v), slog.String("stack", string(debug.Stack())))
+		slog.Any(keyError, v), slog.String(keyStack, string(debug.Stack())))
 	if x.committed {
 		panic(http.ErrAbortHandler)
 	}

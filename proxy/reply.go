@@ -21,8 +21,8 @@ func (x *exchange) reply() error {
 	defer a.Body.Close() // before its end this closes the connection; leave gives the permit back after that
 	h := x.w.Header()
 	x.copyFields(h, a.Fields)
-	for _, name := range a.TrailerNames {
-		h["Trailer"] = append(h["Trailer"], name)
+	if len(a.TrailerNames) > 0 {
+		h["Trailer"] = append(h["Trailer"], a.TrailerNames...)
 	}
 	x.status = a.Status
 	control := http.NewResponseController(x.w)

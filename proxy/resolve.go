@@ -63,7 +63,7 @@ func (x *exchange) bareModel(model string) error {
 	if len(x.gen.names) == 0 {
 		return worded(errUnknownModel, "no provider is configured")
 	}
-	choices := strings.Join(x.gen.names[:min(len(x.gen.names), 20)], ", ")
+	choices := strings.Join(x.gen.names[:min(len(x.gen.names), maxChoices)], ", ")
 	if model == "" {
 		return worded(errUnknownModel, "the request names no model, so not which provider it is for; send \"model\": \"<provider>/<model>\" with one of %s", choices)
 	}

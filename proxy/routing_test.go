@@ -172,7 +172,9 @@ func TestCallersCredentials(t *testing.T) {
 	f("/a/x", "", "X-Api-Key", "firs")
 	f("/a/x?key=nope", "")
 	f("/nowhere", "")
-	f("/", "")
+	if answer, got := call(t, client(t), "GET", e.url+"/", ""); answer.StatusCode != http.StatusOK || !strings.HasPrefix(got, "Edge") {
+		t.Errorf("GET /: got %d %q", answer.StatusCode, got)
+	}
 	f("/a/x", "a GET /x"+a, "Authorization", "bearer first")
 	f("/a/x", "a GET /x"+a, "X-Api-Key", "tok")
 	f("/a/x", "a GET /x"+a, "Api-Key", "first")
@@ -240,7 +242,9 @@ func TestModelListsAreJoined(t *testing.T) {
 func TestKeysAreChosenByWeightAndModel(t *testing.T) {
 	e := start(t, one(provider(t, echo("up")), func(_ *proxy.Config, p *proxy.Provider) {
 		p.Keys = []proxy.Key{
-			{Value: "often", Weight: 3}, {Value: "seldom", Weight: 1}, {Value: "never", Weight: 0},
+			{Value: "often", Weight: 3},
+			{Value: "seldom", Weight: 1},
+			{Value: "never", Weight: 0},
 			{Value: "special", Weight: 1000, Models: []string{"big"}},
 		}
 	}))

@@ -73,7 +73,7 @@ func (p *Proxy) Status() Status {
 		out.Providers = append(out.Providers, one)
 	}
 	for i, class := range s.arena {
-		out.Arena = append(out.Arena, ClassStatus{arenaClasses[i], int(class.Slots), int(class.SlotBytes), int(class.InUse), uint64(class.Overflows)})
+		out.Arena = append(out.Arena, ClassStatus{arenaClasses[i], class.Slots, class.SlotBytes, class.InUse, class.Overflows})
 	}
 	return out
 }

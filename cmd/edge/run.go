@@ -33,6 +33,21 @@ const (
 	drainPoll = 10 * time.Millisecond
 )
 
+// Keys of log attributes.
+const (
+	keyNote      = "note"
+	keyListen    = "listen"
+	keyAdmin     = "admin"
+	keyProfile   = "profile"
+	keyProviders = "providers"
+	keyError     = "error"
+	keySignal    = "signal"
+	keyEnded     = "requests_ended"
+	keyAborted   = "requests_aborted"
+	keyUpgraded  = "upgraded_connections"
+	keyDuration  = "duration_seconds"
+)
+
 // run serves until a signal ends it.
 func run(inv invocation) int {
 	f, code, ok := parseFlags(inv, "run")
@@ -70,7 +85,7 @@ func run(inv invocation) int {
 
 func logAll(log *slog.Logger, level slog.Level, lines []string) {
 	for _, line := range lines {
-		log.Log(context.Background(), level, "configuration", slog.String("note", line))
+		log.Log(context.Background(), level, "configuration", slog.String(keyNote, line))
 	}
 }
 
@@ -195,19 +210,19 @@ func (s *service) serve() {
 		}()
 	}
 	s.log.LogAttrs(context.Background(), slog.LevelInfo, "serving",
-		slog.String("listen", s.data.listener.Addr().String()), slog.String("admin", s.control.listener.Addr().String()),
-		slog.String("profile", s.doc.Profile), slog.String("providers", strings.Join(slices.Sorted(maps.Keys(s.doc.Providers)), ",")))
+		slog.String(keyListen, s.data.listener.Addr().String()), slog.String(keyAdmin, s.control.listener.Addr().String()),
+		slog.String(keyProfile, s.doc.Profile), slog.String(keyProviders, strings.Join(slices.Sorted(maps.Keys(s.doc.Providers)), ",")))
 }
 
 // wait serves until a signal has come and everything has ended, and returns the exit code.
 func (s *service) wait(signals <-chan os.Signal) int {
 	select {
 	case err := <-s.failed:
-		s.log.LogAttrs(context.Background(), slog.LevelError, "listener failed", slog.String("error", err.Error()))
+		s.log.LogAttrs(context.Background(), slog.LevelError, "listener failed", slog.String(keyError, err.Error()))
 		s.close()
 		return exitFailed
 	case got := <-signals:
-		s.log.LogAttrs(context.Background(), slog.LevelInfo, "draining", slog.String("signal", got.String()))
+		s.log.LogAttrs(context.Background(), slog.LevelInfo, "draining", slog.String(keySignal, got.String()))
 	}
 	s.drain(signals)
 	return exitOK
@@ -248,8 +263,8 @@ func (s *service) drain(signals <-chan os.Signal) {
 	<-shut
 	s.close()
 	s.log.LogAttrs(context.Background(), slog.LevelInfo, "stopped",
-		slog.Int64("requests_ended", max(0, before.Requests-left)), slog.Int64("requests_aborted", left),
-		slog.Int64("upgraded_connections", before.Upgraded), slog.Float64("duration_seconds", time.Since(began).Seconds()))
+		slog.Int64(keyEnded, max(0, before.Requests-left)), slog.Int64(keyAborted, left),
+		slog.Int64(keyUpgraded, before.Upgraded), slog.Float64(keyDuration, time.Since(began).Seconds()))
 }
 
 // close ends what is still there, the admin listener last.
@@ -262,7 +277,7 @@ func (s *service) close() {
 	if s.proxy != nil {
 		s.proxy.Abort()
 		if err := s.proxy.Close(); err != nil {
-			s.log.LogAttrs(context.Background(), slog.LevelWarn, "close", slog.String("error", err.Error()))
+			s.log.LogAttrs(context.Background(), slog.LevelWarn, "close", slog.String(keyError, err.Error()))
 		}
 	}
 	if s.demo != nil {

@@ -89,7 +89,7 @@ func (s *Standard) Do(ctx context.Context, q *Request, a *Response) error {
 	if _, has := request.Header["User-Agent"]; !has {
 		request.Header["User-Agent"] = []string{""} // net/http sends its own name otherwise
 	}
-	answer, err := s.transport.RoundTrip(request)
+	answer, err := s.transport.RoundTrip(request) //nolint:bodyclose // it becomes a.Body, the caller's to close
 	early.end()
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
