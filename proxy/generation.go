@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -22,6 +23,7 @@ type generation struct {
 	names     []string // of the endpoints, sorted
 	routes    table
 	open      bool // callers need no token
+	trusted   []netip.Prefix
 }
 
 // endpoint is a provider as one generation configures it.
@@ -51,6 +53,7 @@ func (p *Proxy) newGeneration(c Config) (*generation, error) {
 		g.keys = newConfiguredKeys(c.Providers)
 	}
 	g.open = len(c.Auth.Tokens) == 0
+	g.trusted = networks(c.TrustedProxies)
 	for _, name := range g.names {
 		end, err := p.newEndpoint(name, c.Providers[name])
 		if err != nil {

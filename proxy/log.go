@@ -9,5 +9,6 @@ const (
 	keyReason   = "reason"
 	keyError    = "error"
 	keyMethod   = "method"
+	keyCaller   = "caller"
 	keyStack    = "stack"
 )

@@ -79,7 +79,7 @@ func (p *Proxy) account(x *exchange, err error) {
 		return
 	}
 	p.log.LogAttrs(context.Background(), slog.LevelDebug, "request", slog.String(keyRequest, x.id),
-		slog.String(keyProvider, name), slog.String(keyMethod, x.r.Method), slog.Int(keyStatus, x.status),
+		slog.String(keyProvider, name), slog.String(keyMethod, x.r.Method), slog.String(keyCaller, callerAddress(x.r, x.gen.trusted)), slog.Int(keyStatus, x.status),
 		slog.String(keyReason, x.reason.String()), slog.Float64(keyDuration, took.Seconds()))
 }
 
