@@ -10,7 +10,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 GOLANGCI_LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # What the tests need beside Go, as Debian packages: the roots to fetch modules, and a C compiler for race.
-TEST_PACKAGES := ca-certificates gcc libc6-dev
+TEST_PACKAGES := ca-certificates gcc libc6-dev curl
 
 # The modules of this repository, and the systems beside Linux that edge must compile for.
 MODULES := . bench e2e

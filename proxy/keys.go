@@ -19,7 +19,8 @@ func newConfiguredKeys(providers map[string]Provider) configuredKeys {
 
 var errNoKeyFits = errors.New("proxy: no key fits the model")
 
-// Key chooses among the keys that may be used for model, each as often as its weight says.
+// Key chooses among the keys that may be used for model, each as often as its weight says. When all of them
+// weigh 0 they share evenly.
 func (k configuredKeys) Key(provider, model string) (Secret, error) {
 	keys := k[provider]
 	switch {
@@ -28,18 +29,24 @@ func (k configuredKeys) Key(provider, model string) (Secret, error) {
 	case len(keys) == 1 && len(keys[0].Models) == 0:
 		return keys[0].Value, nil
 	}
-	total := 0.0
+	total, fitting := 0.0, 0
 	for i := range keys {
-		total += weight(&keys[i], model)
+		if fits(&keys[i], model) {
+			total, fitting = total+keys[i].Weight, fitting+1
+		}
 	}
-	if total == 0 {
+	if fitting == 0 {
 		return "", errNoKeyFits
 	}
-	point := rand.Float64() * total //nolint:gosec // spreads load, guards nothing
+	even := 0.0
+	if total == 0 { // nobody gave weights
+		even, total = 1, float64(fitting)
+	}
+	point := rand.Float64() * total
 	last := Secret("")
 	for i := range keys {
-		w := weight(&keys[i], model)
-		if w == 0 {
+		w := keys[i].Weight + even
+		if w == 0 || !fits(&keys[i], model) {
 			continue
 		}
 		last = keys[i].Value
@@ -50,11 +57,7 @@ func (k configuredKeys) Key(provider, model string) (Secret, error) {
 	return last, nil
 }
 
-// weight is 0 for a key that may not be used for model. An unknown model is nobody's to refuse: the
-// provider does that.
-func weight(k *Key, model string) float64 {
-	if len(k.Models) > 0 && model != "" && !slices.Contains(k.Models, model) {
-		return 0
-	}
-	return k.Weight
+// fits reports whether a key may be used for model. An unknown model is the provider's to refuse.
+func fits(k *Key, model string) bool {
+	return len(k.Models) == 0 || model == "" || slices.Contains(k.Models, model)
 }

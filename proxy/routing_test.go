@@ -268,6 +268,19 @@ func TestKeysAreChosenByWeightAndModel(t *testing.T) {
 	if special < 40 {
 		t.Errorf("got %d of 50 by the key for big, want nearly all", special)
 	}
+	even := start(t, one(provider(t, echo("up")), func(_ *proxy.Config, p *proxy.Provider) {
+		p.Keys = []proxy.Key{{Value: "this"}, {Value: "that"}}
+	}))
+	for _, key := range []string{"this", "that"} { // 100 draws with p = 1/2
+		found := false
+		for range 100 {
+			_, got := call(t, c, "GET", even.url+"/up/", "")
+			found = found || strings.Contains(got, key)
+		}
+		if !found {
+			t.Errorf("%s was never used", key)
+		}
+	}
 	only := start(t, one(provider(t, echo("up")), func(_ *proxy.Config, p *proxy.Provider) {
 		p.Keys = []proxy.Key{{Value: "special", Weight: 1, Models: []string{"big"}}}
 	}))

@@ -80,7 +80,7 @@ func TestValidateReadsFiles(t *testing.T) {
 	f([]string{"admin.token (EDGE_ADMIN_TOKEN_FILE): the file is empty"}, "EDGE_ADMIN_TOKEN_FILE="+write("empty", "\n"))
 	big := write("big", strings.Repeat("x", maxSecretBytes+1))
 	f([]string{"EDGE_AUTH_TOKENS_FILE: want a readable file: " + quoted(big) + ": larger than 64 KiB"}, "EDGE_AUTH_TOKENS_FILE="+big)
-	f([]string{"tls (EDGE_TLS_CERT_FILE): want a certificate and its key: open /no/cert: no such file or directory"}, "EDGE_TLS_CERT_FILE=/no/cert", "EDGE_TLS_KEY_FILE=/no/key")
+	f([]string{`tls (EDGE_TLS_CERT_FILE): want a certificate and its key: "/no/cert": no such file or directory`}, "EDGE_TLS_CERT_FILE=/no/cert", "EDGE_TLS_KEY_FILE=/no/key")
 }
 
 func TestSamplesAgree(t *testing.T) {

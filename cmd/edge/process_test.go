@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -128,17 +127,20 @@ type process struct {
 	ended          chan struct{} // closed when it has ended and all it wrote is there
 	url            string        // of the data listener
 	admin          string        // of the admin listener
+	operator       *http.Client  // asks the admin listener
+	told           bool          // what it wrote has been looked at
 }
 
 // launch starts edge with nothing in its environment but the variables. Both its listeners take any free port of
 // loopback, unless the variables say otherwise. It ends with the test at the latest.
 func launch(t *testing.T, variables []string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, ended: make(chan struct{})}
-	ctx, cancel := context.WithCancel(context.Background())
-	if deadline, ok := t.Deadline(); ok { // a test that hangs must leave no process
-		ctx, cancel = context.WithDeadline(context.Background(), deadline.Add(-2*time.Second))
+	p := &process{t: t, ended: make(chan struct{}), operator: client(t)}
+	deadline, ok := t.Deadline()
+	if !ok {
+		deadline = time.Now().Add(10 * time.Minute)
 	}
+	ctx, cancel := context.WithDeadline(context.Background(), deadline.Add(-2*time.Second)) // a test that hangs leaves no process
 	p.cmd = exec.CommandContext(ctx, binary(t), args...)
 	p.cmd.Env = append([]string{"EDGE_LISTEN=127.0.0.1:0", "EDGE_ADMIN_LISTEN=127.0.0.1:0"}, variables...)
 	p.cmd.Dir = t.TempDir()
@@ -154,7 +156,7 @@ func launch(t *testing.T, variables []string, args ...string) *process {
 	t.Cleanup(func() {
 		cancel()
 		<-p.ended
-		if t.Failed() {
+		if t.Failed() && !p.told {
 			t.Logf("edge %s wrote\n%s%s", strings.Join(args, " "), p.stdout.String(), p.stderr.String())
 		}
 	})
@@ -191,6 +193,7 @@ func whole(t *testing.T, variables []string, args ...string) (code int, stdout, 
 	t.Helper()
 	p := launch(t, variables, args...)
 	code = p.exit()
+	p.told = true
 	return code, p.stdout.String(), p.stderr.String()
 }
 
@@ -245,7 +248,7 @@ func (p *process) stopped(ended, aborted, upgraded float64) (seconds float64) {
 // metric adds up the samples of a metric whose labels hold all the given texts.
 func (p *process) metric(name string, labels ...string) (total float64) {
 	p.t.Helper()
-	page := ask(p.t, client(p.t), http.MethodGet, p.admin+"/metrics", "")
+	page := ask(p.t, p.operator, http.MethodGet, p.admin+"/metrics", "")
 	sample := regexp.MustCompile(`(?m)^` + name + `(\{[^\n]*\})? ([0-9.e+]+)$`)
 samples:
 	for _, found := range sample.FindAllStringSubmatch(page.body, -1) {
@@ -275,7 +278,7 @@ func (p *process) idle() {
 func (p *process) unready() {
 	p.t.Helper()
 	until(p.t, "/readyz is 503 draining", func() bool {
-		got := send(client(p.t), http.MethodGet, p.admin+"/readyz", "")
+		got := send(p.operator, http.MethodGet, p.admin+"/readyz", "")
 		return got.status == http.StatusServiceUnavailable && got.body == "draining\n"
 	})
 }
@@ -436,6 +439,3 @@ func require(t *testing.T, program string) string {
 	}
 	return path
 }
-
-// broken reports whether a read has ended without the end of what it reads.
-func broken(err error) bool { return err != nil && !errors.Is(err, io.EOF) }

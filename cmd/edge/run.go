@@ -145,9 +145,10 @@ type listening struct {
 // open makes everything that serving needs; on an error nothing is left open.
 func open(doc document, prov provenance, cert *tls.Certificate, withDemo bool, log *slog.Logger) (s *service, err error) {
 	s = &service{doc: doc, prov: prov, log: log, failed: make(chan error, 2)}
+	opened := s
 	defer func() {
 		if err != nil {
-			s.close()
+			opened.close() // s is nil by now
 		}
 	}()
 	if p, ok := doc.Providers[demoProvider]; withDemo && ok && p.BaseURL == demoBaseURL {
@@ -204,7 +205,7 @@ func (s *service) serve() {
 			} else {
 				err = l.server.Serve(l.listener)
 			}
-			if !errors.Is(err, http.ErrServerClosed) {
+			if !s.leaving.Load() {
 				s.failed <- err
 			}
 		}()
@@ -246,18 +247,27 @@ func (s *service) drain(signals <-chan os.Signal) {
 	s.proxy.Drain()
 	ctx, cancel := context.WithTimeout(context.Background(), s.doc.DrainTimeout)
 	defer cancel()
-	shut := make(chan struct{})
-	go func() {
-		defer close(shut)
-		_ = s.data.server.Shutdown(ctx) // its error is that ctx ended
-	}()
-	// Shutdown does not see upgraded connections; the proxy counts them among its requests.
+	// Not Shutdown yet: it closes a connection whose next request it has just read, unanswered, and does not see
+	// upgraded connections, which the proxy counts among its requests.
+	s.data.listener.Close()
+	s.data.server.SetKeepAlivesEnabled(false)
 	for !cut && ctx.Err() == nil && s.proxy.Status().Requests > 0 {
 		cut = now(drainPoll)
 	}
 	left := s.proxy.Status().Requests
 	if left > 0 {
 		s.proxy.Abort()
+	}
+	shut := make(chan struct{})
+	go func() {
+		defer close(shut)
+		_ = s.data.server.Shutdown(ctx) // its error is that ctx ended
+	}()
+	if left == 0 && !cut {
+		select { // net/http sends the end of an answer after its handler has returned
+		case <-shut:
+		case <-signals:
+		}
 	}
 	cancel()
 	<-shut

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,7 +31,7 @@ func readSources(f flags, environ []string) (sources, []fault) {
 		data, err := readFile(path, maxDocumentBytes)
 		if err != nil {
 			src.partial = true
-			faults = append(faults, fault{from: named, want: "want a readable JSON file: " + quoted(path) + ": " + cause(err)})
+			faults = append(faults, fault{from: named, want: "want a readable JSON file: " + documentPath(path) + cause(err)})
 		} else {
 			src.file = &text{rank: fromFile, name: path, data: data}
 		}
@@ -74,8 +75,19 @@ func readFile(path string, limit int64) ([]byte, error) {
 	return data, err
 }
 
-// cause returns an error's text without the path in it.
+// documentPath returns the path of a document as a fault shows it, or nothing for what is a document itself.
+func documentPath(path string) string {
+	if strings.ContainsAny(path, "{\"\n") {
+		return ""
+	}
+	return quoted(path) + ": "
+}
+
+// cause returns an error's text without the path or the address in it.
 func cause(err error) string {
+	if network, ok := errors.AsType[*net.OpError](err); ok {
+		return network.Err.Error()
+	}
 	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return path.Err.Error()
 	}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -62,7 +64,11 @@ func certificate(doc *document, prov provenance) (*tls.Certificate, []fault) {
 	}
 	pair, err := tls.LoadX509KeyPair(doc.TLS.CertFile, doc.TLS.KeyFile)
 	if err != nil {
-		return nil, []fault{{from: prov.of("tls.cert_file"), path: "tls", want: "want a certificate and its key: " + err.Error()}}
+		where := ""
+		if file, ok := errors.AsType[*fs.PathError](err); ok {
+			where = shownPath(file.Path)
+		}
+		return nil, []fault{{from: prov.of("tls.cert_file"), path: "tls", want: "want a certificate and its key: " + where + cause(err)}}
 	}
 	return &pair, nil
 }
