@@ -39,6 +39,7 @@ run: build ## build, then serve the demo provider; needs nothing else
 .PHONY: test
 test: ## run the tests; needs only Go
 	$(GO) test -timeout 5m ./...
+	cd bench && $(GO) test -timeout 5m ./...
 
 .PHONY: race
 race: ## run the tests under the race detector; needs gcc
