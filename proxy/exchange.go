@@ -98,7 +98,7 @@ func (p *Proxy) begin(w http.ResponseWriter, a *arrival) *exchange {
 	} else {
 		slot := p.records.Take(hint)
 		x = slot.P()
-		*x = exchange{self: slot}
+		x.self = slot
 	}
 	x.arrival, x.w, x.conn, x.hint, x.arrived = *a, w, conn, hint, time.Now()
 	x.place, x.placed = place, placed
@@ -123,9 +123,26 @@ func (p *Proxy) finish(x *exchange) {
 		x.head.Give()
 	}
 	slot := x.self
-	*x = exchange{} // the record must keep nothing alive
+	x.reset()
 	if slot.P() != nil {
 		slot.Give()
+	}
+}
+
+// keptFields is how many fields a record keeps room for between two requests.
+const keptFields = 48
+
+// reset makes x a zero record that keeps nothing alive but room for its two lists of fields.
+func (x *exchange) reset() {
+	query, answer := x.query.Fields, x.answer.Fields
+	*x = exchange{}
+	if cap(query) <= keptFields {
+		clear(query[:cap(query)])
+		x.query.Fields = query[:0]
+	}
+	if cap(answer) <= keptFields {
+		clear(answer[:cap(answer)])
+		x.answer.Fields = answer[:0]
 	}
 }
 
