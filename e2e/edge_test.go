@@ -28,7 +28,7 @@ const (
 )
 
 // patience bounds every wait for what should happen at once or, with edge's own numbers, within 100 ms.
-const patience = 10 * time.Second
+const patience = 5 * time.Second
 
 // edge is a running edge.
 type edge struct {
@@ -49,7 +49,7 @@ func start(t *testing.T, environ []string, args ...string) *edge {
 	e.command = exec.CommandContext(context.Background(), binary, args...) // finish ends it
 	e.command.Env = append([]string{
 		"EDGE_LISTEN=127.0.0.1:0", "EDGE_ADMIN_LISTEN=127.0.0.1:0", "EDGE_AUTH_TOKENS=" + edgeToken, "EDGE_LOG_LEVEL=debug",
-		"EDGE_DRAIN_TIMEOUT=5s", // so that what a failed test leaves open does not hold up its end
+		"EDGE_DRAIN_TIMEOUT=4s", // so that what a failed test leaves open does not hold up its end
 	}, environ...)
 	e.command.Stdout, e.command.Stderr = &e.stdout, &e.stderr
 	if err := e.command.Start(); err != nil {

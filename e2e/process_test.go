@@ -112,7 +112,7 @@ func TestHealthcheck(t *testing.T) {
 func TestDrainLetsStreamsEnd(t *testing.T) {
 	const tokens = 20
 	provider := provide(t, demo.Config{APIKey: openaiKey, Tokens: tokens, TokensPerSecond: 8})
-	e := start(t, openaiEnv(provider))
+	e := start(t, openaiEnv(provider, "EDGE_DRAIN_TIMEOUT=1m"))
 	client := openaiClient(t, e.url+"/openai/v1")
 	stream := client.Chat.Completions.NewStreaming(bounded(t), say("gpt-demo", "hello"))
 	defer stream.Close()

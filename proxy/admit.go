@@ -35,7 +35,26 @@ func (x *exchange) hold() error {
 	if b == nil || b.size > 0 || expectsContinue(x.r) {
 		return nil
 	}
-	return x.reading(b.fill(int64(len(bodyBlock{})), nil))
+	return x.receive(b, int64(len(bodyBlock{})), nil)
+}
+
+// receive reads content into memory, within what the whole request has: from its arrival, queue_timeout and
+// the provider's timeout together. A caller that sends a byte now and then does not hold a place for ever.
+func (x *exchange) receive(b *body, limit int64, see func([]byte)) error {
+	timeout := x.gen.longest
+	if x.end != nil {
+		timeout = x.end.config.Timeout
+	}
+	if timeout > 0 {
+		left := x.gen.config.QueueTimeout + timeout - time.Since(x.arrived)
+		if err := x.watch(deadlineBody, max(left, time.Microsecond)); err != nil {
+			return err
+		}
+	}
+	if err := x.reading(b.fill(limit, see)); err != nil {
+		return err
+	}
+	return x.unwatch()
 }
 
 // admit turns the place into a permit, oldest first.
@@ -67,8 +86,8 @@ func (x *exchange) admission(err error) error {
 	return err
 }
 
-// reading returns why the content could not be read. net/http ends the request's context at any failed read,
-// so that alone does not mean that the caller has left.
+// reading returns why the content could not be read. net/http ends the request's context when a read fails,
+// also when we ended it: so a deadline of ours comes first, and what is left means that the caller has gone.
 func (x *exchange) reading(err error) error {
 	if errors.Is(err, errBodyRead) && x.ctx.Err() != nil {
 		return x.cause()

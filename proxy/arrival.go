@@ -8,10 +8,9 @@ import (
 // arrival is what can be said of a request before anything is taken for it: whether it may come in, and
 // where it goes.
 type arrival struct {
-	p     *Proxy
-	gen   *generation // pinned for the whole exchange
-	r     *http.Request
-	token credential // in which form the caller's token came
+	p   *Proxy
+	gen *generation // pinned for the whole exchange
+	r   *http.Request
 
 	route  *route
 	end    *endpoint // nil until the provider is known
@@ -23,11 +22,12 @@ func (a *arrival) look() error {
 	if a.p.draining.Load() {
 		return errDraining
 	}
-	unmatched := a.match()
+	found := *a
+	unmatched := found.match()
 	if err := a.authorize(); err != nil && !errors.Is(unmatched, errGreeting) {
-		return err // also when nothing matches: who may not come in is not told what there is
+		return err // also when nothing matches: who may not come in is not told what there is, nor counted there
 	}
-	if unmatched != nil {
+	if *a = found; unmatched != nil {
 		return unmatched
 	}
 	// Before anything is read: then 100 Continue has not gone out either.

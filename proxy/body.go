@@ -23,6 +23,7 @@ const (
 // back; that is in a reader's Close as often as not.
 type body struct {
 	p    *Proxy
+	gen  *generation
 	src  io.ReadCloser // the caller's; net/http allows Read after the handler returned
 	hint uint32
 	refs atomic.Int32
@@ -34,16 +35,17 @@ type body struct {
 	slots   [heldSlots]arena.Slot[bodyBlock]
 	blocks  [][]byte // the held content in order: views of slots, then heap
 	size    int64    // bytes held
+	charged int64    // bytes of the blocks, counted in buffered
 	cutFrom int64    // the bytes from cutFrom to cutTo are left out of what is sent
 	cutTo   int64
 
 	mu   sync.Mutex // orders the readers' use of src; one reader streams it
 	read int64      // bytes taken from src
-	err  error      // what ended src, if not io.EOF; under mu
+	err  error      // what ended src, if not io.EOF; written before whole
 }
 
-func newBody(p *Proxy, src io.ReadCloser, hint uint32) *body {
-	b := &body{p: p, src: src, hint: hint}
+func newBody(a *arrival, hint uint32) *body {
+	b := &body{p: a.p, gen: a.gen, src: a.r.Body, hint: hint}
 	b.refs.Store(1)
 	return b
 }
@@ -61,7 +63,7 @@ func (b *body) release() {
 			b.slots[i].Give()
 		}
 	}
-	b.p.buffered.Add(-b.size)
+	b.p.buffered.Add(-b.charged)
 	b.blocks = nil
 }
 
@@ -69,13 +71,12 @@ func (b *body) release() {
 // see when that is not nil. Errors: errBodyTooLarge, errBodyTimeout, errBodyRead, errMemory.
 func (b *body) fill(limit int64, see func([]byte)) error {
 	for b.size < limit && !b.whole.Load() {
-		room := b.room()
+		room, err := b.room()
+		if err != nil {
+			return err
+		}
 		n, err := b.take(room[:min(int64(len(room)), limit-b.size)])
 		if n > 0 {
-			if b.p.buffered.Add(int64(n)) > int64(b.p.current.Load().config.MaxBuffered) {
-				b.p.buffered.Add(-int64(n))
-				return errMemory
-			}
 			last := len(b.blocks) - 1
 			b.blocks[last] = b.blocks[last][:len(b.blocks[last])+n]
 			b.size += int64(n)
@@ -90,22 +91,32 @@ func (b *body) fill(limit int64, see func([]byte)) error {
 	return nil
 }
 
-// room returns the free end of the last block, after making one if there is none.
-func (b *body) room() []byte {
-	if n := len(b.blocks); n > 0 {
+// room returns the free end of the last block, after making one if there is none: errMemory when all bodies
+// together may not have it.
+func (b *body) room() ([]byte, error) {
+	n := len(b.blocks)
+	if n > 0 {
 		if last := b.blocks[n-1]; len(last) < cap(last) {
-			return last[len(last):cap(last)]
+			return last[len(last):cap(last)], nil
 		}
 	}
-	n := len(b.blocks)
+	size := int64(len(bodyBlock{}))
+	if n >= heldSlots {
+		size = heapBlockSize << min((n-heldSlots)/8, 4)
+	}
+	if b.p.buffered.Add(size) > int64(b.gen.config.MaxBuffered) {
+		b.p.buffered.Add(-size)
+		return nil, errMemory
+	}
+	b.charged += size
 	if n < heldSlots {
 		b.slots[n] = b.p.bodies.Take(b.hint)
 		b.blocks = append(b.blocks, b.slots[n].P()[:0])
 	} else {
-		b.blocks = append(b.blocks, make([]byte, 0, heapBlockSize<<min((n-heldSlots)/8, 4)))
+		b.blocks = append(b.blocks, make([]byte, 0, size))
 	}
 	last := b.blocks[n]
-	return last[:cap(last)]
+	return last[:cap(last)], nil
 }
 
 // take reads from the caller once, with body_timeout as the longest that the read may stand still.
@@ -118,7 +129,7 @@ func (b *body) take(into []byte) (int, error) {
 		}
 		return 0, io.EOF
 	}
-	config := &b.p.current.Load().config
+	config := &b.gen.config
 	b.deadline.Store(now() + uint64(config.BodyTimeout/time.Microsecond))
 	n, err := b.src.Read(into)
 	stood := b.deadline.Swap(0) == 0
@@ -140,11 +151,26 @@ func (b *body) take(into []byte) (int, error) {
 	return n, b.err
 }
 
-// failure is what ended the caller's content before its end.
+// failure is what ended the caller's content before its end, as far as it has ended.
 func (b *body) failure() error {
+	if !b.whole.Load() { // err is written before whole
+		return nil
+	}
+	return b.err
+}
+
+// complete reports whether the caller's content was read to its end.
+func (b *body) complete() bool { return b.whole.Load() && b.err == nil }
+
+// abandon ends a read that the upstream client may still be in, and makes all later ones fail.
+func (b *body) abandon(interrupt func()) {
+	interrupt()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.err
+	if !b.whole.Load() {
+		b.err = errBodyRead
+		b.whole.Store(true)
+	}
 }
 
 // stalled reports, once, that the read going on has stood still for too long.

@@ -3,26 +3,16 @@ package proxy
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/edge-proxy/edge/proxy/upstream"
 )
 
-// credential says in which form a caller's token came. It is removed before the request goes on.
-type credential uint8
+// credentialHeaders are the forms of a token, beside ?key=, in canonical form.
+var credentialHeaders = [...]string{"Authorization", "X-Api-Key", "Api-Key"}
 
-const (
-	noCredential credential = iota
-	inAuthorization
-	inXAPIKey
-	inAPIKey
-	inQuery
-)
-
-// credentialHeaders are the forms that are headers.
-var credentialHeaders = [...]string{inAuthorization: "Authorization", inXAPIKey: "X-Api-Key", inAPIKey: "Api-Key"}
-
-// authorize finds out whether the caller may use Edge, and in which form its token came.
+// authorize finds out whether the caller may use Edge.
 func (a *arrival) authorize() error {
 	for _, via := range a.r.Header["Via"] {
 		if strings.Contains(via, a.p.via) {
@@ -35,18 +25,24 @@ func (a *arrival) authorize() error {
 		}
 		return nil
 	}
-	if got, ok := bearerToken(a.r.Header.Get("Authorization")); ok && a.known(got) {
-		a.token = inAuthorization
-	} else if a.known(a.r.Header.Get("X-Api-Key")) {
-		a.token = inXAPIKey
-	} else if a.known(a.r.Header.Get("Api-Key")) {
-		a.token = inAPIKey
-	} else if key, ok := queryKey(rawTarget(a.r)); ok && a.known(key) {
-		a.token = inQuery
-	} else {
-		return errUnauthorized
+	for _, name := range credentialHeaders {
+		if a.isToken(name, a.r.Header.Get(name)) {
+			return nil
+		}
 	}
-	return nil
+	if key, ok := queryKey(rawTarget(a.r)); ok && a.known(key) {
+		return nil
+	}
+	return errUnauthorized
+}
+
+// isToken reports whether a header field is one of Edge's tokens.
+func (a *arrival) isToken(name, value string) bool {
+	if name == "Authorization" {
+		token, ok := bearerToken(value)
+		return ok && a.known(token)
+	}
+	return a.known(value)
 }
 
 // known compares got with every token, each in constant time.
@@ -70,16 +66,26 @@ func bearerToken(value string) (string, bool) {
 func queryKey(target string) (string, bool) {
 	_, query, _ := strings.Cut(target, "?")
 	for pair := range strings.SplitSeq(query, "&") {
-		if name, value, _ := strings.Cut(pair, "="); name == "key" {
-			decoded, err := url.QueryUnescape(value)
-			return decoded, err == nil
+		if value, ok := keyParameter(pair); ok {
+			return value, true
 		}
 	}
 	return "", false
 }
 
-// appendWithoutKey appends a target to dst without its key parameters, and each other byte as it is.
-func appendWithoutKey(dst []byte, target string) []byte {
+// keyParameter returns the decoded value of a parameter called key, however its name is written.
+func keyParameter(pair string) (value string, ok bool) {
+	name, value, _ := strings.Cut(pair, "=")
+	if decoded, err := url.QueryUnescape(name); err != nil || decoded != "key" {
+		return "", false
+	}
+	decoded, err := url.QueryUnescape(value)
+	return decoded, err == nil
+}
+
+// appendWithoutKeys appends a target to dst without those of its key parameters that drop wants dropped, and
+// each other byte as it is.
+func appendWithoutKeys(dst []byte, target string, drop func(value string) bool) []byte {
 	path, query, has := strings.Cut(target, "?")
 	dst = append(dst, path...)
 	if !has {
@@ -87,7 +93,7 @@ func appendWithoutKey(dst []byte, target string) []byte {
 	}
 	separator, dropped := byte('?'), false
 	for pair := range strings.SplitSeq(query, "&") {
-		if name, _, _ := strings.Cut(pair, "="); name == "key" {
+		if value, ok := keyParameter(pair); ok && drop(value) {
 			dropped = true
 			continue
 		}
@@ -100,32 +106,37 @@ func appendWithoutKey(dst []byte, target string) []byte {
 	return dst
 }
 
-// credentials takes the caller's credentials out of what goes upstream and puts the provider's key in. The
-// key goes in last, so that nothing else ever sees it.
+// credentials takes out of q what is not for the provider, sets the configured fields and puts the provider's
+// key in. The key goes in last, so that nothing else ever sees it.
 func (x *exchange) credentials(q *upstream.Request) error {
 	key, err := x.gen.keys.Key(x.end.name, x.model)
 	if err != nil {
 		return worded(errKeySource, "there is no key for %s", x.end.name)
 	}
-	switch {
-	case key != "": // replaces all four forms
-		for _, name := range credentialHeaders[inAuthorization:] {
+	if key != "" { // replaces the caller's own in all four forms
+		for _, name := range credentialHeaders {
 			q.Fields.Del(name)
 		}
-		x.dropQueryKey(q)
+		x.dropKeys(q, func(string) bool { return true })
+	} else if !x.gen.open { // Edge's tokens stay here, what else the caller sent is the provider's
+		q.Fields = slices.DeleteFunc(q.Fields, func(f upstream.Field) bool {
+			return slices.Contains(credentialHeaders[:], f.Name) && x.isToken(f.Name, f.Value)
+		})
+		x.dropKeys(q, x.known)
+	}
+	for _, field := range x.end.extra {
+		q.Fields.Set(field.Name, field.Value)
+	}
+	if key != "" {
 		q.Fields.Set(x.end.manners.KeyHeader, x.end.manners.KeyPrefix+key.Reveal())
-	case x.token == inQuery:
-		x.dropQueryKey(q)
-	case x.token != noCredential:
-		q.Fields.Del(credentialHeaders[x.token])
 	}
 	return nil
 }
 
-// dropQueryKey takes the key parameters out of the target, which it writes anew in the header block.
-func (x *exchange) dropQueryKey(q *upstream.Request) {
-	if strings.Contains(q.Target, "key") {
-		q.Target = string(appendWithoutKey(x.head.P()[:0], q.Target))
+// dropKeys takes key parameters out of the target, which it writes anew in the header block.
+func (x *exchange) dropKeys(q *upstream.Request, drop func(value string) bool) {
+	if strings.Contains(q.Target, "?") {
+		q.Target = string(appendWithoutKeys(x.head.P()[:0], q.Target, drop))
 	}
 }
 

@@ -100,6 +100,9 @@ func (x *exchange) endedBy() error {
 func (x *exchange) expire(what deadline) {
 	x.cancel(deadlineErrors[what])
 	x.interrupt(what)
+	if b := x.body.Load(); b != nil && b.deadline.Load() != 0 { // net/http's Transport waits for that read to end
+		x.interrupt(deadlineBody)
+	}
 }
 
 // abort ends x because of err, wherever its handler is. It is called under the shard's lock.

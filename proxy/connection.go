@@ -11,6 +11,7 @@ import (
 // connection is what Edge knows of a caller's connection. It is made once, when the connection is accepted.
 type connection struct {
 	raw  syscall.RawConn // nil when the connection has no descriptor
+	tcp  *net.TCPConn    // nil when it is another
 	hint uint32          // differs between connections: which shard of the arena is theirs
 }
 
@@ -25,6 +26,7 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	if wrapper, ok := c.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
 		c = wrapper.NetConn()
 	}
+	conn.tcp, _ = c.(*net.TCPConn)
 	if s, ok := c.(syscall.Conn); ok {
 		conn.raw, _ = s.SyscallConn()
 	}

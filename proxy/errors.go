@@ -157,9 +157,9 @@ func (x *exchange) refuse(err error) {
 		h["Retry-After"] = []string{retryAfter(x.end.gate.ExpectedWait())}
 	case reasonUnauthorized:
 		h["Www-Authenticate"] = []string{"Bearer"}
-	case reasonDraining, reasonBodyTooLarge, reasonBodyTimeout:
-		h["Connection"] = []string{"close"}
 	}
+	x.readUp()
+	x.closeAfter(h)
 	body := errorBody(words, kind, r.String())
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	x.w.WriteHeader(status)

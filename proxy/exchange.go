@@ -46,7 +46,8 @@ type exchange struct {
 	flying bool          // holds a permit
 	waited time.Duration // for place and permit
 
-	clock clock // read and fired by the sweeper
+	clock  clock       // read and fired by the sweeper
+	tunnel atomic.Bool // the connection was upgraded; read by the sweeper
 
 	began     time.Time // when the permit was taken
 	firstByte time.Duration
@@ -54,6 +55,7 @@ type exchange struct {
 	status    int   // of the answer; 0 until there is one
 	reason    reason
 	committed bool // the answer's head was sent
+	done      bool // what was sent last is the end of OpenAI's streams
 	stage     clientStage
 
 	query  upstream.Request
@@ -78,8 +80,9 @@ var clientStageNames = [clientStages]string{"arriving", "queued", "waiting", "st
 
 // begin makes a record for the request and puts it under the sweeper's eye. The record comes from the
 // arena, and a place is taken with it when there is one. A caller that is going to be blocked gets a record of
-// the heap's: thousands of them must not use up the arena for those who have a place.
-func (p *Proxy) begin(w http.ResponseWriter, a *arrival) *exchange {
+// the heap's: thousands of them must not use up the arena for those who have a place. One that is not
+// welcome, since it is about to be refused, takes no place.
+func (p *Proxy) begin(w http.ResponseWriter, a *arrival, welcome bool) *exchange {
 	number := p.sequence.Add(1)
 	r, conn := a.r, connectionOf(a.r)
 	hint := uint32(number)
@@ -88,7 +91,7 @@ func (p *Proxy) begin(w http.ResponseWriter, a *arrival) *exchange {
 	}
 	var place limiter.Place
 	placed, blocked := false, false
-	if a.end != nil && !a.route.byModel {
+	if welcome && a.end != nil && !a.route.byModel {
 		place, placed = a.end.gate.TryEnter(limiter.Request{})
 		blocked = !placed && !a.gen.config.DropExcessRequests
 	}
@@ -105,9 +108,12 @@ func (p *Proxy) begin(w http.ResponseWriter, a *arrival) *exchange {
 	x.ctx, x.cancel = context.WithCancelCause(r.Context())
 	x.id = requestID(r, p.tag, number)
 	if hasContent(r) {
-		x.body.Store(newBody(p, r.Body, hint))
+		x.body.Store(newBody(a, hint))
 	}
 	p.sweeper.add(x, hint)
+	if p.aborted.Load() { // Abort has passed already
+		x.cancel(errDrainDeadline)
+	}
 	return x
 }
 
@@ -115,6 +121,7 @@ func (p *Proxy) begin(w http.ResponseWriter, a *arrival) *exchange {
 func (p *Proxy) finish(x *exchange) {
 	p.sweeper.remove(x)
 	x.leave()
+	x.releaseConnection()
 	if b := x.body.Load(); b != nil {
 		b.release()
 	}
@@ -151,7 +158,11 @@ func (x *exchange) leave() {
 	switch {
 	case x.flying:
 		x.flying = false
-		x.permit.Done(limiter.Sample{Status: x.status, FirstByte: x.firstByte, Held: time.Since(x.began), Bytes: x.sent})
+		var sample limiter.Sample
+		if x.answer.Status != 0 { // what failed at once says nothing of how long a request takes
+			sample = limiter.Sample{Status: x.answer.Status, FirstByte: x.firstByte, Held: time.Since(x.began), Bytes: x.sent}
+		}
+		x.permit.Done(sample)
 	case x.placed:
 		x.placed = false
 		x.place.Leave()

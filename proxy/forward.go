@@ -31,7 +31,7 @@ func (x *exchange) forward() error {
 	}
 	if b := x.body.Load(); b != nil {
 		q.Body = b.reader()
-		if b.whole.Load() && b.failure() == nil {
+		if b.complete() {
 			q.Again = func() (io.ReadCloser, error) { return b.reader(), nil }
 		}
 		if q.Length >= 0 {
@@ -48,6 +48,9 @@ func (x *exchange) forward() error {
 	if late := x.unwatch(); err != nil || late != nil {
 		if err == nil {
 			x.answer.Body.Close()
+			if x.answer.Upgraded != nil {
+				x.answer.Upgraded.Close()
+			}
 			return late
 		}
 		return x.failed(err)
@@ -67,7 +70,7 @@ func (x *exchange) failed(err error) error {
 			return x.reading(failure)
 		}
 	}
-	if refusal, _, _, _ := refusalOf(err); refusal != "internal error" {
+	if _, r, _, _ := refusalOf(err); r != reasonInternal {
 		return err
 	}
 	if last := x.end.warned.Load(); now()-last > uint64(warnEvery/time.Microsecond) && x.end.warned.CompareAndSwap(last, now()) {
@@ -84,7 +87,10 @@ func (x *exchange) compose(q *upstream.Request) {
 	if x.body.Load() == nil {
 		q.Length = 0
 	}
-	q.Early = x.early
+	// HTTP/1.0 has no 1xx. Under HTTP/2 net/http may still read the header map after it has sent one.
+	if x.r.ProtoMajor == 1 && x.r.ProtoMinor > 0 {
+		q.Early = x.early
+	}
 	q.Fields = q.Fields[:0]
 	named := connectionNamed(x.r.Header)
 	via := ""
@@ -104,21 +110,34 @@ func (x *exchange) compose(q *upstream.Request) {
 	if acceptsTrailers(x.r.Header) {
 		q.Fields = append(q.Fields, upstream.Field{Name: "Te", Value: "trailers"})
 	}
-	if protocol := upgradeOf(x.r.Header); protocol != "" && x.r.ProtoMajor == 1 {
+	if protocol := x.upgradeAsked(); protocol != "" {
 		q.Fields = append(q.Fields, upstream.Field{Name: "Connection", Value: "Upgrade"}, upstream.Field{Name: "Upgrade", Value: protocol})
 	}
-	for _, field := range x.end.extra {
-		q.Fields.Set(field.Name, field.Value)
+}
+
+// upgradeAsked returns the protocol that the caller wants to change to, or "". A request with content cannot:
+// its reader would be at the connection that the upgrade takes over. Nor can h2c: behind it there would be
+// requests that no gate has seen.
+func (x *exchange) upgradeAsked() string {
+	protocol := upgradeOf(x.r.Header)
+	if x.r.ProtoMajor != 1 || x.body.Load() != nil || strings.EqualFold(protocol, "h2c") {
+		return ""
 	}
+	return protocol
 }
 
 // early passes a 1xx answer on. net/http sends whatever is in the header map with it.
 func (x *exchange) early(status int, fields upstream.Fields) {
 	h := x.w.Header()
 	for _, field := range fields {
-		h[field.Name] = append(h[field.Name], field.Value)
+		if !hopByHop[field.Name] {
+			h[field.Name] = append(h[field.Name], field.Value)
+		}
 	}
+	control := http.NewResponseController(x.w)
+	_ = control.SetWriteDeadline(time.Now().Add(x.gen.config.WriteTimeout)) // not every server can
 	x.w.WriteHeader(status)
+	_ = control.SetWriteDeadline(time.Time{})
 	clear(h)
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/edge-proxy/edge/limiter"
 	"github.com/edge-proxy/edge/proxy/upstream"
@@ -22,7 +23,8 @@ type generation struct {
 	endpoints map[string]*endpoint
 	names     []string // of the endpoints, sorted
 	routes    table
-	open      bool // callers need no token
+	open      bool          // callers need no token
+	longest   time.Duration // of the providers\' timeouts
 	trusted   []netip.Prefix
 }
 
@@ -45,8 +47,8 @@ type provider struct {
 	warned atomic.Uint64 // when a failure was logged last, as now tells it
 }
 
-// newGeneration builds what c says, taking over from p what goes on unchanged. It does not change p's
-// gates: apply does.
+// newGeneration builds what c says, taking over from p what goes on unchanged. It makes the providers that
+// are new; Reload resizes the gates of the others.
 func (p *Proxy) newGeneration(c Config) (*generation, error) {
 	g := &generation{config: c, keys: c.Keys, endpoints: map[string]*endpoint{}, names: slices.Sorted(maps.Keys(c.Providers))}
 	if g.keys == nil {
@@ -60,16 +62,20 @@ func (p *Proxy) newGeneration(c Config) (*generation, error) {
 			return nil, err
 		}
 		g.endpoints[name] = end
+		g.longest = max(g.longest, end.config.Timeout)
+	}
+	for name, end := range g.endpoints { // now that nothing can fail: what is made here is there to stay
+		if p.providers[name] == nil {
+			p.providers[name] = &provider{name: name, gate: limiter.New(limits(c, end.config)), stats: newProviderStats(p.sets, name)}
+		}
+		end.provider = p.providers[name]
 	}
 	g.routes = newTable(c.Routes, g.endpoints)
 	return g, nil
 }
 
 func (p *Proxy) newEndpoint(name string, c Provider) (*endpoint, error) {
-	end := &endpoint{provider: p.providers[name], config: c, manners: manners(name, c)}
-	if end.provider == nil {
-		end.provider = &provider{name: name, gate: limiter.New(limits(p.config, c)), stats: newProviderStats(p.sets, name)}
-	}
+	end := &endpoint{config: c, manners: manners(name, c)}
 	end.builtin = route{path: "/" + name + "/", below: true, end: end}
 	for _, name := range slices.Sorted(maps.Keys(c.ExtraHeaders)) {
 		end.extra.Add(name, c.ExtraHeaders[name])
@@ -80,9 +86,7 @@ func (p *Proxy) newEndpoint(name string, c Provider) (*endpoint, error) {
 			return end, nil
 		}
 	}
-	wanted := upstream.Config{
-		BaseURL: end.manners.BaseURL, IdleConns: c.Concurrency, MaxConns: c.MaxConnsPerHost, Proxy: p.config.ForwardProxy,
-	}
+	wanted := upstream.Config{BaseURL: end.manners.BaseURL, MaxConns: c.MaxConnsPerHost, Proxy: p.config.ForwardProxy}
 	var err error
 	if c.CACertPEM != "" {
 		if wanted.RootCAs, err = rootsOf(c.CACertPEM); err != nil {
@@ -95,8 +99,7 @@ func (p *Proxy) newEndpoint(name string, c Provider) (*endpoint, error) {
 
 // sameConnections reports whether two configurations of a provider can share their connections.
 func sameConnections(a, b *endpoint) bool {
-	return a.manners.BaseURL == b.manners.BaseURL && a.config.Concurrency == b.config.Concurrency &&
-		a.config.MaxConnsPerHost == b.config.MaxConnsPerHost && a.config.CACertPEM == b.config.CACertPEM
+	return a.manners.BaseURL == b.manners.BaseURL && a.config.MaxConnsPerHost == b.config.MaxConnsPerHost && a.config.CACertPEM == b.config.CACertPEM
 }
 
 // limits is what a provider's gate is to hold.

@@ -13,20 +13,27 @@ type KnownProvider struct {
 	KeyHeader   string // the header that carries the key
 	KeyPrefix   string // what stands before the key in that header
 	KeyVariable string // the variable that usually holds the key
-	OpenAILike  bool   // speaks OpenAI's API, so /v1/* and the list of models are its own paths
+	ModelList   string // target of a list of models in OpenAI's shape; none means that it has no such list
+
+	// VersionHeader is a header without which the provider refuses a request, and Version its value, for
+	// requests of Edge's own.
+	VersionHeader, Version string
 }
 
 // bearer is how OpenAI and everything like it takes the key.
 func bearer(baseURL, variable string) KnownProvider {
-	return KnownProvider{baseURL, "Authorization", "Bearer ", variable, true}
+	return KnownProvider{BaseURL: baseURL, KeyHeader: "Authorization", KeyPrefix: "Bearer ", KeyVariable: variable, ModelList: "/v1/models"}
 }
 
 // known: from each provider's API reference, 2026-11.
 var known = map[string]KnownProvider{
-	"openai":      bearer("https://api.openai.com", "OPENAI_API_KEY"),
-	"anthropic":   {"https://api.anthropic.com", "X-Api-Key", "", "ANTHROPIC_API_KEY", false},
-	"gemini":      {"https://generativelanguage.googleapis.com", "X-Goog-Api-Key", "", "GEMINI_API_KEY", false},
-	"cohere":      {"https://api.cohere.com", "Authorization", "Bearer ", "COHERE_API_KEY", false},
+	"openai": bearer("https://api.openai.com", "OPENAI_API_KEY"),
+	"anthropic": {
+		BaseURL: "https://api.anthropic.com", KeyHeader: "X-Api-Key", KeyVariable: "ANTHROPIC_API_KEY",
+		ModelList: "/v1/models", VersionHeader: "Anthropic-Version", Version: "2023-06-01",
+	},
+	"gemini":      {BaseURL: "https://generativelanguage.googleapis.com", KeyHeader: "X-Goog-Api-Key", KeyVariable: "GEMINI_API_KEY"},
+	"cohere":      {BaseURL: "https://api.cohere.com", KeyHeader: "Authorization", KeyPrefix: "Bearer ", KeyVariable: "COHERE_API_KEY"},
 	"groq":        bearer("https://api.groq.com/openai", "GROQ_API_KEY"),
 	"mistral":     bearer("https://api.mistral.ai", "MISTRAL_API_KEY"),
 	"openrouter":  bearer("https://openrouter.ai/api", "OPENROUTER_API_KEY"),
@@ -35,7 +42,7 @@ var known = map[string]KnownProvider{
 	"together":    bearer("https://api.together.xyz", "TOGETHER_API_KEY"),
 	"fireworks":   bearer("https://api.fireworks.ai/inference", "FIREWORKS_API_KEY"),
 	"cerebras":    bearer("https://api.cerebras.ai", "CEREBRAS_API_KEY"),
-	"perplexity":  {"https://api.perplexity.ai", "Authorization", "Bearer ", "PERPLEXITY_API_KEY", false},
+	"perplexity":  {BaseURL: "https://api.perplexity.ai", KeyHeader: "Authorization", KeyPrefix: "Bearer ", KeyVariable: "PERPLEXITY_API_KEY"},
 	"nebius":      bearer("https://api.studio.nebius.ai", "NEBIUS_API_KEY"),
 	"huggingface": bearer("https://router.huggingface.co", "HF_TOKEN"),
 	"ollama":      bearer("http://127.0.0.1:11434", ""),

@@ -19,6 +19,13 @@ const maxChoices = 40
 // provider.
 func (a *arrival) match() error {
 	raw := rawTarget(a.r)
+	if !printable(raw) { // HTTP/2's :path may hold what would end an HTTP/1.1 request line
+		return worded(errBadRequest, "the target holds a space or a control character")
+	}
+	if a.r.Method == http.MethodTrace || a.r.Method == http.MethodConnect {
+		// TRACE would show the caller the provider's key (RFC 9110, section 9.3.8).
+		return worded(errBadRequest, "%s is not passed on", a.r.Method)
+	}
 	path, _, _ := strings.Cut(raw, "?")
 	configured := a.gen.routes.match(hostname(a.r.Host), path)
 	built, end, rest := a.builtin(raw, path)
@@ -93,6 +100,15 @@ func rawTarget(r *http.Request) string {
 		return "/"
 	}
 	return raw
+}
+
+func printable(target string) bool {
+	for i := range len(target) {
+		if target[i] <= ' ' || target[i] == 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 // hostname is a Host field without its port.

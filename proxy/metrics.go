@@ -61,11 +61,12 @@ func (p *Proxy) account(x *exchange, err error) {
 	if x.end != nil {
 		stats, name = x.end.stats, x.end.name
 	}
-	if gone(err) {
+	// OpenAI's own clients leave at the end mark of a stream, before the end of its encoding has come.
+	if gone(err) && !x.done {
 		stats.left[x.stage].Add(1)
 		x.status = statusClientGone
 	} else {
-		if err != nil && x.committed { // the answer's head had gone out
+		if err != nil && x.committed && !x.done { // the answer's head had gone out
 			_, x.reason, _, _ = refusalOf(err)
 		}
 		stats.classes[min(max(x.status/100, 1), 5)].Add(1)
@@ -140,7 +141,7 @@ func perProvider(write func(s *snapshot, of *provider)) func(*Proxy, *snapshot) 
 
 var families = []family{
 	{
-		"edge_requests_total", "counter", "provider, code", "Requests answered, by the answer's class (code: 1xx to 5xx). Provider none: no route matched.",
+		"edge_requests_total", "counter", "provider, code", "Requests answered, by the answer's class (code: 1xx to 5xx). Provider none: those that were not for one provider.",
 		perProvider(func(s *snapshot, of *provider) {
 			for class := 1; class < len(of.stats.classes); class++ {
 				s.counter(fmt.Sprintf("{provider=%q,code=\"%dxx\"}", of.name, class), of.stats.classes[class].Load())

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -15,28 +16,33 @@ import (
 
 const maxModelList = 4 << 20 // bytes of one provider's list
 
-// listModels answers GET /v1/models with what all providers list, each id behind its provider's name. A
-// provider that does not list in time, or cannot admit at once, is left out. It starts a goroutine for each
-// provider and waits for them all.
+// listModels answers GET /v1/models with what all providers list, each id behind its provider's name. Left out
+// are providers that have no such list, cannot admit at once or do not answer within queue_timeout. The caller's
+// own credentials go to none of them: they are meant for one, and nobody says for which.
+//
+// It starts a goroutine for each provider and waits for them all.
 func (x *exchange) listModels() error {
-	lists := make([][]map[string]any, len(x.gen.names))
+	ctx, cancel := context.WithTimeout(x.ctx, x.gen.config.QueueTimeout)
+	defer cancel()
+	lists := make([][]map[string]json.RawMessage, len(x.gen.names))
 	var all sync.WaitGroup
-	if err := x.watch(deadlineFirstByte, x.gen.config.QueueTimeout); err != nil {
-		return err
-	}
 	for i, name := range x.gen.names {
-		all.Go(func() { lists[i] = x.modelsOf(x.gen.endpoints[name]) })
+		all.Go(func() { lists[i] = x.modelsOf(ctx, x.gen.endpoints[name]) })
 	}
 	all.Wait()
-	if x.r.Context().Err() != nil {
-		return errClientGone
+	var list struct {
+		Object string                       `json:"object"`
+		Data   []map[string]json.RawMessage `json:"data"`
 	}
-	models := []map[string]any{}
-	for _, list := range lists {
-		models = append(models, list...)
+	list.Object, list.Data = "list", slices.Concat(lists...)
+	if list.Data == nil {
+		list.Data = []map[string]json.RawMessage{} // [] and not null
 	}
-	body, err := json.Marshal(map[string]any{"object": "list", "data": models})
+	body, err := json.Marshal(list)
 	if err != nil {
+		return err
+	}
+	if err := x.watch(deadlineWrite, x.gen.config.WriteTimeout); err != nil {
 		return err
 	}
 	h := x.w.Header()
@@ -44,48 +50,54 @@ func (x *exchange) listModels() error {
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	h["X-Edge-Request-Id"] = []string{x.id}
 	x.status, x.committed = http.StatusOK, true
-	_, err = x.w.Write(body)
-	if err != nil {
+	if _, err := x.w.Write(body); err != nil {
 		return x.writing(err)
 	}
-	return nil
+	return x.unwatch()
 }
 
+// never has ended: with it, Place.Acquire takes a permit that is free and does not wait for one.
+var never = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
 // modelsOf returns one provider's list, or nil.
-func (x *exchange) modelsOf(end *endpoint) []map[string]any {
-	ctx, cancel := context.WithCancelCause(x.ctx)
-	defer cancel(nil)
-	place, err := end.gate.Enter(ctx, limiter.Request{})
-	if err != nil {
-		return nil
-	}
-	permit, err := place.Acquire(ctx)
-	if err != nil {
-		return nil
-	}
-	var sample limiter.Sample
-	defer func() { permit.Done(sample) }()
+func (x *exchange) modelsOf(ctx context.Context, end *endpoint) []map[string]json.RawMessage {
 	key, err := x.gen.keys.Key(end.name, "")
+	if err != nil || end.manners.ModelList == "" {
+		return nil
+	}
+	place, ok := end.gate.TryEnter(limiter.Request{})
+	if !ok {
+		return nil
+	}
+	permit, err := place.Acquire(never)
 	if err != nil {
 		return nil
 	}
-	q := upstream.Request{Method: http.MethodGet, Target: "/v1/models"}
+	defer permit.Done(limiter.Sample{})
+	q := upstream.Request{Method: http.MethodGet, Target: end.manners.ModelList}
 	q.Fields.Add("Accept", "application/json")
 	q.Fields.Add("Via", x.p.via)
-	if key != "" {
-		q.Fields.Add(end.manners.KeyHeader, end.manners.KeyPrefix+key.Reveal())
-	} else if x.token == noCredential {
-		x.passCredentials(&q)
+	if end.manners.VersionHeader != "" {
+		q.Fields.Add(end.manners.VersionHeader, end.manners.Version)
 	}
 	for _, field := range end.extra {
 		q.Fields.Set(field.Name, field.Value)
+	}
+	if key != "" {
+		q.Fields.Set(end.manners.KeyHeader, end.manners.KeyPrefix+key.Reveal())
 	}
 	var a upstream.Response
 	if err := end.client.Do(ctx, &q, &a); err != nil {
 		return nil
 	}
 	defer a.Body.Close()
-	sample.Status = a.Status
+	if a.Upgraded != nil {
+		a.Upgraded.Close()
+	}
 	body, err := io.ReadAll(io.LimitReader(a.Body, maxModelList+1))
 	if err != nil || a.Status != http.StatusOK || len(body) > maxModelList {
 		return nil
@@ -97,31 +109,27 @@ func (x *exchange) modelsOf(end *endpoint) []map[string]any {
 	return models
 }
 
-// passCredentials takes over what the caller sent, for a provider without keys.
-func (x *exchange) passCredentials(q *upstream.Request) {
-	for _, name := range credentialHeaders[inAuthorization:] {
-		for _, value := range x.r.Header[name] {
-			q.Fields.Add(name, value)
-		}
-	}
-}
-
 var errNoModelList = errors.New("proxy: not a list of models")
 
-// prefixed puts the provider's name before the id of each model of an OpenAI-like list.
-func prefixed(list []byte, name string) ([]map[string]any, error) {
+// prefixed puts the provider's name before the id of each model of an OpenAI-like list, and leaves the rest of
+// it as it is.
+func prefixed(list []byte, name string) ([]map[string]json.RawMessage, error) {
 	var shape struct {
-		Data []map[string]any `json:"data"`
+		Data []map[string]json.RawMessage `json:"data"`
 	}
 	if err := json.Unmarshal(list, &shape); err != nil {
 		return nil, err
 	}
 	for _, model := range shape.Data {
-		id, ok := model["id"].(string)
-		if !ok {
+		var id string
+		if err := json.Unmarshal(model["id"], &id); err != nil || id == "" {
 			return nil, errNoModelList
 		}
-		model["id"] = name + "/" + id
+		named, err := json.Marshal(name + "/" + id)
+		if err != nil {
+			return nil, err
+		}
+		model["id"] = named
 	}
 	return shape.Data, nil
 }

@@ -43,7 +43,9 @@ type Proxy struct {
 	buffered atomic.Int64 // bytes of request bodies held in memory
 	upgraded atomic.Int64 // upgraded connections
 
+	closing      sync.Once
 	draining     atomic.Bool
+	aborted      atomic.Bool
 	reloadFailed atomic.Bool    // the last one
 	unmatched    *providerStats // of requests that found no provider
 }
@@ -122,12 +124,21 @@ func (p *Proxy) Reload(c Config) error {
 // Drain makes the proxy refuse new requests with 503 draining. Requests that wait are still served.
 func (p *Proxy) Drain() { p.draining.Store(true) }
 
-// Abort ends every request, stream and upgraded connection still going on. Their callers' connections break.
-func (p *Proxy) Abort() { p.sweeper.each(func(x *exchange) { x.abort(errDrainDeadline) }) }
+// Abort ends every request, stream and upgraded connection still going on, and those that still come. Callers
+// that had part of an answer see their connections break.
+func (p *Proxy) Abort() {
+	p.aborted.Store(true)
+	p.sweeper.each(func(x *exchange) { x.abort(errDrainDeadline) })
+}
 
 // Close waits for the requests under way, then gives back connections and the sweeper. Call it after the
 // server that uses the proxy has shut down, or after Abort; no request may come later.
 func (p *Proxy) Close() error {
+	p.closing.Do(p.close)
+	return nil
+}
+
+func (p *Proxy) close() {
 	p.Drain()
 	for p.inside.Load() > 0 {
 		time.Sleep(time.Millisecond)
@@ -141,7 +152,6 @@ func (p *Proxy) Close() error {
 		provider.gate.Close()
 	}
 	p.sweeper.close()
-	return nil
 }
 
 // ServeHTTP takes one request through the line and accounts for it.
@@ -150,7 +160,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer p.inside.Add(-1)
 	a := arrival{p: p, gen: p.current.Load(), r: r}
 	err := a.look()
-	x := p.begin(w, &a)
+	x := p.begin(w, &a, err == nil)
 	defer p.finish(x)
 	defer p.recovered(x)
 	if err == nil {
@@ -162,9 +172,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.greet()
 	case x.committed || gone(err):
 		p.account(x, err)
+		x.breakOff()
 		// The caller must see that its answer is not whole: HTTP/1.1 without a last chunk, HTTP/2 a reset.
 		panic(http.ErrAbortHandler)
 	default:
+		x.leave() // no permit is held while a caller takes its error
 		x.refuse(err)
 	}
 	p.account(x, err)
@@ -209,6 +221,14 @@ func (x *exchange) greet() {
 	_, _ = io.WriteString(x.w, greeting) // a caller that has left is told nothing
 }
 
+// breakOff makes sure that an HTTP/1.0 caller, to whom the end of the connection is the end of the answer, sees
+// a reset instead.
+func (x *exchange) breakOff() {
+	if x.r.ProtoMajor == 1 && x.r.ProtoMinor == 0 && x.conn != nil && x.conn.tcp != nil {
+		_ = x.conn.tcp.SetLinger(0) // it is going to be closed; an error means that it is
+	}
+}
+
 // recovered turns a panic of ours into a 500 and a log line. http.ErrAbortHandler goes on its way.
 func (p *Proxy) recovered(x *exchange) {
 	v := recover()
@@ -220,10 +240,12 @@ func (p *Proxy) recovered(x *exchange) {
 	}
 	p.log.LogAttrs(context.Background(), slog.LevelError, "panic", slog.String(keyRequest, x.id),
 		slog.Any(keyError, v), slog.String(keyStack, string(debug.Stack())))
+	err := fmt.Errorf("bug: %v", v)
+	if !x.committed {
+		x.refuse(err)
+	}
+	p.account(x, err)
 	if x.committed {
 		panic(http.ErrAbortHandler)
 	}
-	err := fmt.Errorf("bug: %v", v)
-	x.refuse(err)
-	p.account(x, err)
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -19,6 +20,9 @@ func (x *exchange) reply() error {
 		return x.upgrade()
 	}
 	defer a.Body.Close() // before its end this closes the connection; leave gives the permit back after that
+	if err := x.watch(deadlineWrite, x.gen.config.WriteTimeout); err != nil {
+		return err
+	}
 	h := x.w.Header()
 	x.copyFields(h, a.Fields)
 	if len(a.TrailerNames) > 0 {
@@ -26,9 +30,6 @@ func (x *exchange) reply() error {
 	}
 	x.status = a.Status
 	control := http.NewResponseController(x.w)
-	if err := x.watch(deadlineWrite, x.gen.config.WriteTimeout); err != nil {
-		return err
-	}
 	x.committed = true
 	x.w.WriteHeader(a.Status)
 	if a.Length < 0 || eventStream(h) { // what is unknown in length may be slow to come: the head goes now
@@ -38,6 +39,9 @@ func (x *exchange) reply() error {
 	}
 	if err := x.copyBody(a, control); err != nil {
 		return err
+	}
+	for _, name := range a.TrailerNames {
+		delete(h, name) // what was a field of the head is none of the trailer
 	}
 	for _, field := range a.Trailer() {
 		name := field.Name
@@ -71,7 +75,8 @@ func (x *exchange) copyBody(a *upstream.Response, control *http.ResponseControll
 			}
 			written, err := x.w.Write(buffer[:n])
 			x.sent += int64(written)
-			if err != nil && !errors.Is(err, http.ErrBodyNotAllowed) {
+			x.done = bytes.HasSuffix(bytes.TrimRight(buffer[:n], "\r\n"), []byte("data: [DONE]"))
+			if err != nil {
 				return x.writing(err)
 			}
 			if readErr == nil && x.sent != a.Length { // at the end net/http flushes by itself
@@ -113,7 +118,7 @@ func (x *exchange) writing(error) error {
 	return errClientGone
 }
 
-// copyFields puts the answer's fields into h, but for those of the upstream connection, and our own.
+// copyFields puts the answer's fields into h, but for those of the upstream connection, and adds our own.
 func (x *exchange) copyFields(h http.Header, fields upstream.Fields) {
 	var named map[string]bool
 	fields.Tokens("Connection", func(token string) {
@@ -131,6 +136,7 @@ func (x *exchange) copyFields(h http.Header, fields upstream.Fields) {
 		h["Content-Type"] = nil // net/http guesses one otherwise
 	}
 	h["X-Edge-Request-Id"] = []string{x.id}
+	x.closeAfter(h)
 }
 
 // eventStream reports whether an answer is server-sent events (HTML standard, section 9.2).

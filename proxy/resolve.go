@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"math"
 	"net/http"
 	"strings"
@@ -16,30 +17,16 @@ func (x *exchange) resolve() error {
 		return x.bareModel("")
 	}
 	var scan modelScan
-	sniffed, isJSON := false, jsonType(x.r.Header.Get("Content-Type"))
-	declared := isJSON
-	err := b.fill(math.MaxInt64, func(piece []byte) {
-		if !sniffed {
-			trimmed := strings.TrimLeft(string(piece[:min(len(piece), 64)]), " \t\r\n")
-			isJSON = isJSON || strings.HasPrefix(trimmed, "{") // curl -d calls JSON a form
-			sniffed = trimmed != ""
-		}
-		if isJSON {
-			scan.write(piece)
-		}
-	})
-	if err != nil {
-		return x.reading(err)
-	}
-	if !isJSON {
-		return x.bareModel("")
+	if err := x.receive(b, math.MaxInt64, scan.write); err != nil {
+		return err
 	}
 	span, err := scan.end()
-	switch {
-	case err != nil && declared:
+	if err != nil {
+		declared := jsonType(x.r.Header.Get("Content-Type"))
+		if !declared && (errors.Is(err, errBodyJSON) || errors.Is(err, errBodyObject)) { // some other content
+			return x.bareModel("")
+		}
 		return worded(errBadRequest, "%v", err)
-	case err != nil:
-		return x.bareModel("")
 	}
 	name, rest, has := strings.Cut(span.model, "/")
 	if end := x.gen.endpoints[name]; has && end != nil {

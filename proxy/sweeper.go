@@ -8,6 +8,7 @@ import (
 const (
 	sweepEvery  = 25 * time.Millisecond // a lost caller is to be noticed within 100 ms
 	sweepShards = 16
+	wholeRound  = 3 // sweeps in which every connection is looked at once
 )
 
 // sweeper looks at every exchange 40 times a second: it fires deadlines and finds callers that have left
@@ -19,6 +20,7 @@ type sweeper struct {
 	quit   chan struct{}
 	done   chan struct{}
 	unread watcher // the sweeping goroutine's own
+	round  int     // so too
 }
 
 // sweepShard is a list of exchanges. An exchange is taken off it before its record goes back to the arena,
@@ -106,13 +108,16 @@ func (s *sweeper) run() {
 
 // sweep looks at every exchange once and returns how many there were.
 func (s *sweeper) sweep() (count int) {
+	s.round++
 	for i := range s.shards {
-		count += s.sweepShard(&s.shards[i], now())
+		count += s.sweepShard(&s.shards[i], now(), (s.round+i)%wholeRound == 0)
 	}
 	return count
 }
 
-func (s *sweeper) sweepShard(shard *sweepShard, at uint64) (count int) {
+// sweepShard looks at the connections that net/http does not watch or, with everybody, at all: net/http stops
+// watching when a caller sends more before its answer has ended.
+func (s *sweeper) sweepShard(shard *sweepShard, at uint64, everybody bool) (count int) {
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
 	for x := shard.first; x != nil; x = x.next {
@@ -122,14 +127,12 @@ func (s *sweeper) sweepShard(shard *sweepShard, at uint64) (count int) {
 			continue
 		}
 		b := x.body.Load()
-		if b == nil {
-			continue // net/http watches the connection of a request without content
-		}
-		if b.stalled(at) {
+		if b != nil && b.stalled(at) {
 			x.expire(deadlineBody)
 			continue
 		}
-		if x.conn != nil && !b.whole.Load() && x.r.ProtoMajor == 1 {
+		unread := b != nil && !b.whole.Load()
+		if (unread || everybody) && x.conn != nil && x.r.ProtoMajor == 1 && !x.tunnel.Load() {
 			s.unread.add(x)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -14,6 +15,9 @@ import (
 func (x *exchange) upgrade() error {
 	up := x.answer.Upgraded
 	defer up.Close()
+	if asked := x.query.Fields.Get("Upgrade"); asked == "" || !strings.EqualFold(asked, x.answer.Fields.Get("Upgrade")) {
+		return worded(errUpstream, "the provider changed to a protocol that nobody asked for")
+	}
 	h := x.w.Header()
 	x.copyFields(h, x.answer.Fields)
 	h["Connection"] = []string{"Upgrade"}
@@ -31,6 +35,7 @@ func (x *exchange) upgrade() error {
 		return worded(errUpstream, "the caller's connection cannot be upgraded: %v", err)
 	}
 	defer down.Close()
+	x.tunnel.Store(true)              // half-closed is not gone, here
 	_ = down.SetDeadline(time.Time{}) // net/http's own no longer counts; an error shows at the first read
 	x.p.upgraded.Add(1)
 	defer x.p.upgraded.Add(-1)

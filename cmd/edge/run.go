@@ -247,8 +247,9 @@ func (s *service) drain(signals <-chan os.Signal) {
 	s.proxy.Drain()
 	ctx, cancel := context.WithTimeout(context.Background(), s.doc.DrainTimeout)
 	defer cancel()
-	// Not Shutdown yet: it closes a connection whose next request it has just read, unanswered, and does not see
-	// upgraded connections, which the proxy counts among its requests.
+	// Not Shutdown yet: it would close a connection whose request has just been read, unanswered, and does not see
+	// upgraded connections, which the proxy counts among its requests. Idle connections are closed here, the others
+	// after their answer, which says Connection: close.
 	s.data.listener.Close()
 	s.data.server.SetKeepAlivesEnabled(false)
 	for !cut && ctx.Err() == nil && s.proxy.Status().Requests > 0 {

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -23,6 +24,8 @@ const (
 	idleConnTimeout = 90 * time.Second // below the 100 s and more after which providers close
 	continueTimeout = time.Second      // RFC 9110, section 10.1.1: a client must not wait for 100 for ever
 	maxHeadBytes    = 1 << 20          // of an answer
+	maxEarly        = 16               // 1xx answers to one request; net/http has no bound when somebody listens
+	maxIdleConns    = 65536            // a gate's largest limit: there are never more than were in flight
 )
 
 // Standard speaks through an http.Transport. It is safe for concurrent use.
@@ -54,7 +57,7 @@ func New(c Config) (*Standard, error) {
 		Protocols:              protocols,
 		DisableCompression:     true, // what the caller accepts is the caller's to say
 		MaxIdleConns:           0,
-		MaxIdleConnsPerHost:    max(c.IdleConns, 1),
+		MaxIdleConnsPerHost:    maxIdleConns,
 		MaxConnsPerHost:        c.MaxConns,
 		IdleConnTimeout:        idleConnTimeout,
 		ExpectContinueTimeout:  continueTimeout,
@@ -74,7 +77,7 @@ func (s *Standard) Do(ctx context.Context, q *Request, a *Response) error {
 		}
 		return err
 	}
-	early := &earlyAnswers{call: q.Early}
+	early := &earlyAnswers{call: q.Early, left: maxEarly}
 	if q.Early != nil {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: early.got})
 	}
@@ -96,6 +99,10 @@ func (s *Standard) Do(ctx context.Context, q *Request, a *Response) error {
 			return cause
 		}
 		return err
+	}
+	if answer.StatusCode < 200 && answer.StatusCode != http.StatusSwitchingProtocols {
+		answer.Body.Close()
+		return fmt.Errorf("upstream: status %d", answer.StatusCode)
 	}
 	a.Status, a.Length = answer.StatusCode, answer.ContentLength
 	a.Fields = a.Fields[:0].AppendHeader(answer.Header)
@@ -142,12 +149,18 @@ func (s *Standard) url(target string) (*url.URL, error) {
 type earlyAnswers struct {
 	mu    sync.Mutex
 	call  func(int, Fields)
+	left  int
 	ended bool
 }
+
+var errEarly = errors.New("upstream: too many 1xx answers")
 
 func (e *earlyAnswers) got(status int, header textproto.MIMEHeader) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.left--; e.left < 0 {
+		return errEarly
+	}
 	if !e.ended && status != http.StatusContinue {
 		e.call(status, Fields(nil).AppendHeader(http.Header(header)))
 	}

@@ -1,7 +1,7 @@
 // Package upstream is how Edge speaks to a provider: a request as plain data goes in, an answer as plain
 // data comes out.
 //
-//	client, err := upstream.New(upstream.Config{BaseURL: "https://api.openai.com", IdleConns: 50})
+//	client, err := upstream.New(upstream.Config{BaseURL: "https://api.openai.com"})
 //	var answer upstream.Response
 //	err = client.Do(ctx, &upstream.Request{Method: "GET", Target: "/v1/models"}, &answer)
 //	defer answer.Body.Close()
@@ -20,9 +20,8 @@ import (
 
 // Config is what a Standard client is made from.
 type Config struct {
-	BaseURL   string // http or https, a host, perhaps a port; its path is put before each Target
-	IdleConns int    // connections kept open without a request; at least the requests in flight
-	MaxConns  int    // connections at all; 0 means no bound
+	BaseURL  string // http or https, a host, perhaps a port; its path is put before each Target
+	MaxConns int    // connections at a time; 0 means no bound
 
 	RootCAs *x509.CertPool                        // nil means the system's
 	Proxy   func(*http.Request) (*url.URL, error) // forward proxy to use; nil means none
