@@ -2,6 +2,7 @@ package limiter
 
 import (
 	"context"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"testing"
@@ -22,9 +23,21 @@ func (g *Gate) pair(ctx context.Context, hold func()) {
 	p.Done(Sample{})
 }
 
+// turnsGate is a gate with 64 callers, of which any may come next.
+type turnsGate struct{ *Gate }
+
+func (g turnsGate) pair(ctx context.Context, hold func()) {
+	p, err := g.Acquire(ctx, Request{Caller: rand.Uint32()})
+	if err != nil {
+		panic(err)
+	}
+	hold()
+	p.Done(Sample{})
+}
+
 // pair on a line alone is what a channel or a mutex with a list does.
 func (l *line) pair(ctx context.Context, hold func()) {
-	if err := l.acquire(ctx); err != nil {
+	if err := l.acquire(ctx, 0); err != nil {
 		panic(err)
 	}
 	hold()
@@ -120,8 +133,15 @@ func (s *listSemaphore) pair(ctx context.Context, hold func()) {
 	s.release()
 }
 
-// BenchmarkGate compares a gate, which bounds places and permits, and one of its two lines with a buffered channel and
-// with a mutex and a list, which bound permits only.
+// measureCPU reports the processor time of the whole process for each operation of b. Beside ns/op it does not mind the
+// machine's other users, and it counts every processor. Call it before the loop and the result after it.
+func measureCPU(b *testing.B) (report func()) {
+	before := cpuTime()
+	return func() { b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op") }
+}
+
+// BenchmarkGate compares a gate, which bounds places and permits, with one caller and with turns among 64, and one of
+// its two lines with a buffered channel and with a mutex and a list, which bound permits only.
 //
 // alone: one goroutine. ample: all processors, always a permit free. parked: 64 goroutines for 4 permits that yield
 // while they hold one, so that most acquires park.
@@ -131,9 +151,12 @@ func BenchmarkGate(b *testing.B) {
 		make func(limit int) semaphore
 	}{
 		{"gate", func(limit int) semaphore { return New(Config{Limit: limit, Buffer: 1000}) }},
+		{"turns", func(limit int) semaphore {
+			return turnsGate{New(Config{Limit: limit, Buffer: 1000, Callers: 64})}
+		}},
 		{"line", func(limit int) semaphore {
 			l := &line{}
-			l.init(limit, 1000)
+			l.init(limit, 1000, 1)
 			return l
 		}},
 		{"channel", func(limit int) semaphore { return make(chanSemaphore, limit) }},
@@ -143,34 +166,31 @@ func BenchmarkGate(b *testing.B) {
 		b.Run("alone/"+k.name, func(b *testing.B) {
 			b.ReportAllocs()
 			s, hold := k.make(64), func() {}
+			report := measureCPU(b)
 			for b.Loop() {
 				s.pair(b.Context(), hold)
 			}
+			report()
 		})
 	}
 	for _, k := range kinds {
-		b.Run("ample/"+k.name, func(b *testing.B) {
-			b.ReportAllocs()
-			s, hold := k.make(64), func() {}
-			ctx := b.Context()
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					s.pair(ctx, hold)
-				}
-			})
-		})
+		b.Run("ample/"+k.name, func(b *testing.B) { benchParallel(b, k.make(64), 1, func() {}) })
 	}
 	for _, k := range kinds {
-		b.Run("parked/"+k.name, func(b *testing.B) {
-			b.ReportAllocs()
-			s := k.make(4)
-			ctx := b.Context()
-			b.SetParallelism((64 + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0))
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					s.pair(ctx, runtime.Gosched)
-				}
-			})
-		})
+		b.Run("parked/"+k.name, func(b *testing.B) { benchParallel(b, k.make(4), 64, runtime.Gosched) })
 	}
+}
+
+// benchParallel lets at least so many goroutines go through s, rounded up to a multiple of the processors.
+func benchParallel(b *testing.B, s semaphore, goroutines int, hold func()) {
+	b.ReportAllocs()
+	ctx := b.Context()
+	b.SetParallelism((goroutines + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0))
+	report := measureCPU(b)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			s.pair(ctx, hold)
+		}
+	})
+	report()
 }

@@ -34,3 +34,21 @@ func ExampleGate() {
 	// second again: <nil>
 	// a newcomer would wait 2s
 }
+
+func ExampleGate_Resize() {
+	// Two requests in flight, eight more may wait.
+	open := limiter.Config{Limit: 2, Buffer: 8}
+	g := limiter.New(open)
+
+	// The provider wants nothing for 20 ms: all ten may wait, and a timer lets them on.
+	g.Resize(limiter.Config{Limit: 0, Buffer: 10})
+	paused := time.Now()
+	timer := time.AfterFunc(20*time.Millisecond, func() { g.Resize(open) })
+	defer timer.Stop()
+
+	permit, err := g.Acquire(context.Background(), limiter.Request{})
+	fmt.Println(err, time.Since(paused) >= 20*time.Millisecond)
+	permit.Done(limiter.Sample{})
+	// Output:
+	// <nil> true
+}

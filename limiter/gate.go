@@ -9,11 +9,12 @@ import (
 	"time"
 )
 
-// The largest values a Config may hold. The sum of limit and buffer has to fit the 20 bits of a count.
+// The largest values a Config may hold. Places have to fit the 20 bits of a count.
 const (
 	maxLimit   = 65536
-	maxBuffer  = 900000
+	maxPlaces  = maxLimit + 900000
 	maxBlocked = 100000
+	maxCallers = 1024
 )
 
 var (
@@ -30,24 +31,32 @@ type Config struct {
 	// permit, those who wait stay.
 	Limit int
 
-	// Buffer is the number of places beyond the permits, 0 to 900000: callers that hold a place and wait for a permit.
+	// Buffer is the number of places beyond the permits: callers that hold a place and wait for a permit. Limit+Buffer is
+	// 0 to 965536.
 	Buffer int
 
 	// MaxBlocked is the number of callers beyond Limit+Buffer that may wait for a place, 0 to 100000. 0 drops: they
 	// get ErrFull at once.
 	MaxBlocked int
+
+	// Callers is how many callers take turns, 0 to 1024; 0 and 1 mean one line for all, oldest first. New fixes it, and
+	// Resize does not look at it. A caller costs about 850 bytes.
+	Callers int
 }
 
 func (c Config) mustBeInRange() {
-	if c.Limit < 0 || c.Limit > maxLimit || c.Buffer < 0 || c.Buffer > maxBuffer || c.MaxBlocked < 0 || c.MaxBlocked > maxBlocked {
-		panic(fmt.Sprintf("bug: limiter: %+v, want limit 0 to %d, buffer 0 to %d, max blocked 0 to %d",
-			c, maxLimit, maxBuffer, maxBlocked))
+	out := func(n, most int) bool { return n < 0 || n > most }
+	if out(c.Limit, maxLimit) || out(c.Buffer, maxPlaces-c.Limit) || out(c.MaxBlocked, maxBlocked) || out(c.Callers, maxCallers) {
+		panic(fmt.Sprintf("bug: limiter: %+v, want limit 0 to %d, limit + buffer to %d, max blocked to %d, callers to %d",
+			c, maxLimit, maxPlaces, maxBlocked, maxCallers))
 	}
 }
 
 // Request says for whom a place is asked.
 type Request struct {
-	// Caller is a number of the gate's user for who asks. All callers stand in one line, oldest first, whoever asks.
+	// Caller says who asks: a number, or a hash, of the gate's user. Numbers that are equal modulo Config.Callers are
+	// one caller. Among those who wait for a place, and again among those who wait for a permit, callers take turns, and
+	// one caller's requests are served oldest first. Turns reserve nothing: one caller may fill all places.
 	Caller uint32
 }
 
@@ -70,6 +79,8 @@ type Sample struct {
 // The line for permits has no bound of its own. Only holders of a place stand in it, and one whose place outlived a
 // Resize to fewer must not be refused.
 //
+// With Config.Callers above 1, each line is served in turns: one request of each caller that waits, then around again.
+//
 // A Gate is made by New, must not be copied, and is safe for concurrent use. Nothing on the way of a request takes a
 // lock.
 type Gate struct {
@@ -89,30 +100,30 @@ func New(c Config) *Gate {
 	c.mustBeInRange()
 	g := &Gate{}
 	g.config.Store(&c)
-	g.places.init(c.Limit+c.Buffer, c.MaxBlocked)
-	g.permits.init(c.Limit, countMax)
+	g.places.init(c.Limit+c.Buffer, c.MaxBlocked, c.Callers)
+	g.permits.init(c.Limit, countMax, c.Callers)
 	return g
 }
 
-// Enter takes a place. When all are taken it waits for one, oldest first, or fails at once if MaxBlocked callers wait
-// already. The place must be given back: by Place.Leave, or by Place.Acquire and then Permit.Done.
+// Enter takes a place. When all are taken it waits for its turn, or fails at once if MaxBlocked callers wait already.
+// The place must be given back: by Place.Leave, or by Place.Acquire and then Permit.Done.
 //
 // It returns ErrFull, ErrClosed, or the cause of ctx when ctx ends before a place is free; then nothing is held. A
 // place that is free is given without a look at ctx.
-func (g *Gate) Enter(ctx context.Context, _ Request) (Place, error) {
-	if err := g.places.acquire(ctx); err != nil {
+func (g *Gate) Enter(ctx context.Context, r Request) (Place, error) {
+	if err := g.places.acquire(ctx, r.Caller); err != nil {
 		return Place{}, err
 	}
-	return Place{gate: g}, nil
+	return Place{gate: g, caller: r.Caller}, nil
 }
 
 // TryEnter takes a place if one is free and never waits. ok false means that Enter would wait, or say why it cannot. The
 // place must be given back as one of Enter's.
-func (g *Gate) TryEnter(_ Request) (place Place, ok bool) {
+func (g *Gate) TryEnter(r Request) (place Place, ok bool) {
 	if !g.places.try() {
 		return Place{}, false
 	}
-	return Place{gate: g}, true
+	return Place{gate: g, caller: r.Caller}, true
 }
 
 // Acquire is Enter and Place.Acquire in one, for callers that have nothing to do in between. The permit must be given
@@ -128,11 +139,12 @@ func (g *Gate) Acquire(ctx context.Context, r Request) (Permit, error) {
 // Place is the right to stand in the building: to buffer a request and to wait for a permit. It belongs to one
 // goroutine at a time and must not be copied once it was used.
 type Place struct {
-	gate *Gate // nil: given back, or become a permit
+	gate   *Gate // nil: given back, or become a permit
+	caller uint32
 }
 
-// Acquire turns the place into a permit, waiting for one if need be: who called Acquire first is served first. The
-// permit must be given back by Permit.Done.
+// Acquire turns the place into a permit, waiting for its turn if need be: of one caller's requests, the one that called
+// Acquire first is served first. The permit must be given back by Permit.Done.
 //
 // It returns ErrClosed, or the cause of ctx when ctx ends before a permit is free; then the place was given back too. A
 // permit that is free is given without a look at ctx. Acquire panics when the place is not held any more.
@@ -142,7 +154,7 @@ func (pl *Place) Acquire(ctx context.Context) (Permit, error) {
 		panic("bug: limiter: Acquire on a place that is not held")
 	}
 	pl.gate = nil
-	if err := g.permits.acquire(ctx); err != nil {
+	if err := g.permits.acquire(ctx, pl.caller); err != nil {
 		g.places.release()
 		return Permit{}, err
 	}
@@ -166,8 +178,8 @@ type Permit struct {
 	gate *Gate // nil: given back
 }
 
-// Done gives back permit and place and tells the gate what was seen. The permit goes to the caller that has waited
-// longest for one. Done panics when the permit is not held any more: a second Done is a bug.
+// Done gives back permit and place and tells the gate what was seen. The permit goes to the waiter
+// whose turn it is. Done panics when the permit is not held any more: a second Done is a bug.
 func (p *Permit) Done(s Sample) {
 	g := p.gate
 	if g == nil {

@@ -3,9 +3,7 @@ package limiter
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -182,145 +180,6 @@ func TestGateWaitEndsWithItsDeadline(t *testing.T) {
 	})
 }
 
-func TestGateLooksAtContextOnlyToWait(t *testing.T) {
-	g := New(Config{Limit: 1, Buffer: 1, MaxBlocked: 1})
-	gone := errors.New("gone before it came")
-	ctx := ended(t, gone)
-	p, err := g.Acquire(ctx, Request{})
-	if err != nil {
-		t.Fatalf("Acquire of a free permit: %v", err)
-	}
-	place, err := g.Enter(ctx, Request{})
-	if err != nil {
-		t.Fatalf("Enter with a place free: %v", err)
-	}
-	if _, err := g.Enter(ctx, Request{}); !errors.Is(err, gone) {
-		t.Errorf("Enter with no place free: %v, want the cause", err)
-	}
-	if _, err := place.Acquire(ctx); !errors.Is(err, gone) {
-		t.Errorf("Acquire with no permit free: %v, want the cause", err)
-	}
-	wantHeld(t, g, 1, 0, 0)
-	p.Done(Sample{})
-	if s := g.Stats(); s.Waited != 0 || s.Gone != 2 {
-		t.Errorf("Waited = %d, Gone = %d, want 0, 2", s.Waited, s.Gone)
-	}
-	checkAtRest(t, g)
-}
-
-func TestGateResizeUpWakesAsManyAsItFrees(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := New(Config{Limit: 1, Buffer: 4, MaxBlocked: 4})
-		var permits, places atomic.Int32
-		leave := make(chan struct{})
-		for range 9 {
-			go func() {
-				pl, err := g.Enter(t.Context(), Request{})
-				if err != nil {
-					return // seen in the count
-				}
-				places.Add(1)
-				p, err := pl.Acquire(t.Context())
-				if err != nil {
-					return
-				}
-				permits.Add(1)
-				<-leave
-				p.Done(Sample{})
-			}()
-		}
-		want := func(c Config, wantPermits, wantPlaces int32) {
-			t.Helper()
-			g.Resize(c)
-			if s := g.Stats(); s.InFlight != int(wantPermits) {
-				t.Errorf("%+v: %d in flight when Resize returns, want %d", c, s.InFlight, wantPermits)
-			}
-			synctest.Wait()
-			if permits.Load() != wantPermits || places.Load() != wantPlaces {
-				t.Errorf("%+v: %d permits, %d places, want %d, %d", c, permits.Load(), places.Load(), wantPermits, wantPlaces)
-			}
-		}
-		synctest.Wait()
-		want(Config{Limit: 1, Buffer: 4, MaxBlocked: 4}, 1, 5)
-		want(Config{Limit: 3, Buffer: 2, MaxBlocked: 4}, 3, 5)
-		want(Config{Limit: 3, Buffer: 4}, 3, 7) // MaxBlocked 0 evicts nobody
-		wantHeld(t, g, 3, 4, 2)
-		want(Config{Limit: 5, Buffer: 9}, 5, 9)
-		close(leave)
-		synctest.Wait()
-		checkAtRest(t, g)
-	})
-}
-
-func TestGateResizeDownHandsOnOnlyBelowTheNewLimit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := New(Config{Limit: 4, Buffer: 2})
-		var held []Permit
-		for range 4 {
-			held = append(held, mustAcquire(t, g))
-		}
-		served := make(chan Permit, 2)
-		for range 2 {
-			start(t, g, func(p Permit) { served <- p })
-		}
-		synctest.Wait()
-		g.Resize(Config{Limit: 2})
-		wantHeld(t, g, 4, 2, 0)
-		for left := 3; left >= 2; left-- {
-			held[left].Done(Sample{})
-			wantHeld(t, g, left, 2, 0)
-		}
-		held[1].Done(Sample{})
-		wantHeld(t, g, 2, 1, 0)
-		held[0].Done(Sample{})
-		wantHeld(t, g, 2, 0, 0)
-		for range 2 {
-			p := <-served
-			p.Done(Sample{})
-		}
-		checkAtRest(t, g)
-	})
-}
-
-func TestGateLimitZeroPauses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := New(Config{Limit: 2, Buffer: 2})
-		p := mustAcquire(t, g)
-		g.Resize(Config{Limit: 0, Buffer: 2})
-		served := make(chan Permit, 1)
-		start(t, g, func(p Permit) { served <- p })
-		synctest.Wait()
-		p.Done(Sample{})
-		synctest.Wait()
-		wantHeld(t, g, 0, 1, 0)
-		g.Resize(Config{Limit: 1, Buffer: 2})
-		p = <-served
-		p.Done(Sample{})
-		checkAtRest(t, g)
-	})
-}
-
-func TestGateServesPlacesThatOutliveAShrink(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := New(Config{Limit: 1, Buffer: 3})
-		places := []Place{mustEnter(t, g), mustEnter(t, g), mustEnter(t, g), mustEnter(t, g)}
-		g.Resize(Config{Limit: 1})
-		var wg sync.WaitGroup
-		for i := range places {
-			wg.Go(func() {
-				p, err := places[i].Acquire(t.Context())
-				if err != nil {
-					t.Errorf("Acquire on a place that was given: %v", err)
-					return
-				}
-				p.Done(Sample{})
-			})
-		}
-		wg.Wait()
-		checkAtRest(t, g)
-	})
-}
-
 func TestGateCloseEndsAllWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := New(Config{Limit: 2, Buffer: 3, MaxBlocked: 40})
@@ -358,42 +217,6 @@ func TestGateCloseEndsAllWaits(t *testing.T) {
 		}
 		checkAtRest(t, g)
 	})
-}
-
-func TestGatePanicsOnMisuse(t *testing.T) {
-	g := New(Config{Limit: 2, Buffer: 2})
-	p := mustAcquire(t, g)
-	again := p
-	p.Done(Sample{})
-	mustPanic(t, "second Done", func() { p.Done(Sample{}) })
-	mustPanic(t, "Done on a copy", func() { again.Done(Sample{}) })
-	mustPanic(t, "Done on the zero Permit", func() { new(Permit).Done(Sample{}) })
-	pl := mustEnter(t, g)
-	pl.Leave()
-	pl.Leave()
-	mustPanic(t, "Acquire after Leave", func() { _, _ = pl.Acquire(t.Context()) })
-	pl = mustEnter(t, g)
-	p, _ = pl.Acquire(t.Context())
-	pl.Leave() // nothing: the place is the permit's now
-	wantHeld(t, g, 1, 0, 0)
-	p.Done(Sample{})
-	checkAtRest(t, g)
-}
-
-func TestNewPanicsOutOfRange(t *testing.T) {
-	for _, c := range []Config{
-		{Limit: -1}, {Limit: 65537}, {Buffer: -1}, {Buffer: 900001}, {MaxBlocked: -1}, {MaxBlocked: 100001},
-	} {
-		mustPanic(t, "New", func() { New(c) })
-		mustPanic(t, "Resize", func() { New(Config{}).Resize(c) })
-	}
-	largest := Config{Limit: 65536, Buffer: 900000, MaxBlocked: 100000}
-	for _, g := range []*Gate{New(largest), New(Config{})} {
-		g.Resize(largest)
-		if got := []int{g.permits.load().limit(), g.places.load().limit()}; !slices.Equal(got, []int{65536, 965536}) {
-			t.Errorf("limits of the lines: %v", got)
-		}
-	}
 }
 
 func TestGateAllocatesNothingWhenFreeOrFull(t *testing.T) {

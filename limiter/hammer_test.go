@@ -52,7 +52,7 @@ func visit(g *Gate, c *tally, in func()) {
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(rand.IntN(200))*time.Microsecond)
 		defer cancel()
 	}
-	place, err := g.Enter(ctx, Request{})
+	place, err := g.Enter(ctx, Request{Caller: rand.Uint32()})
 	if !c.add(err) {
 		runtime.Gosched() // the refused come back at once; let those inside get on
 		return
@@ -83,6 +83,9 @@ func TestHammerGate(t *testing.T) {
 		{"fixed", Config{Limit: 4, Buffer: 8, MaxBlocked: 16}, false},
 		{"wide", Config{Limit: 8, Buffer: hammerGoroutines}, false},
 		{"resized", Config{Limit: 8, Buffer: 8, MaxBlocked: 20}, true},
+		{"one permit, turns", Config{Limit: 1, Buffer: 10, MaxBlocked: 20, Callers: 3}, false},
+		{"wide, turns", Config{Limit: 8, Buffer: hammerGoroutines, Callers: 70}, false},
+		{"resized, turns", Config{Limit: 8, Buffer: 8, MaxBlocked: 20, Callers: 4}, true},
 	} {
 		t.Run(h.name, func(t *testing.T) { hammer(t, h.config, h.resize) })
 	}
@@ -198,4 +201,47 @@ func TestHammerClose(t *testing.T) {
 			t.Fatalf("newcomer: %v, want ErrClosed", err)
 		}
 	}
+}
+
+// TestHammerExactFull lets in as many callers as there is room for, each with at most one request: a CAS lost to a
+// neighbour is the only way to hear that the gate is full.
+func TestHammerExactFull(t *testing.T) {
+	const n = 8
+	rounds := 20000
+	if testing.Short() {
+		rounds = 2000
+	}
+	f := func(name string, c Config, enter func(*Gate) (Place, error)) {
+		t.Helper()
+		g := New(c)
+		var gp atomic.Pointer[Gate]
+		gp.Store(g)
+		watch(t, &gp)
+		var wg sync.WaitGroup
+		for range n {
+			wg.Go(func() {
+				for range rounds {
+					pl, err := enter(g)
+					if err != nil {
+						t.Errorf("%s: %v", name, err)
+						return
+					}
+					pl.Leave()
+				}
+			})
+		}
+		wg.Wait()
+		checkAtRest(t, g)
+	}
+	try := func(g *Gate) (Place, error) {
+		pl, ok := g.TryEnter(Request{})
+		if !ok {
+			return Place{}, ErrFull
+		}
+		return pl, nil
+	}
+	enter := func(g *Gate) (Place, error) { return g.Enter(context.Background(), Request{}) }
+	f("TryEnter, a place for each", Config{Limit: 2, Buffer: n - 2}, try)
+	f("Enter, a place for each", Config{Limit: 2, Buffer: n - 2}, enter)
+	f("Enter, one place, and room to wait for the others", Config{Limit: 1, MaxBlocked: n - 1}, enter)
 }

@@ -2,6 +2,7 @@ package limiter
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -32,12 +33,12 @@ func makeWord(gen, limit, held, waiting int) word {
 	return word(gen)<<genShift | word(limit)<<limitShift | word(held)<<countBits | word(waiting)
 }
 
-// line is a counting semaphore with a bounded queue, oldest first: at most limit are held, at most maxWaiting wait.
-// All counts live in one word; the queue behind it knows no counts and only brings n signals to n waiters.
+// line is a counting semaphore with a bounded queue: at most limit are held, at most maxWaiting wait. All that it decides
+// by lives in one word; the queue behind it only brings n signals to n waiters, and chooses to whom.
 //
 //	state       | closed 1 | gen 3 | limit 20 | held 20 | waiting 20 |
 //	maxWaiting  [0][1][2][3][4][5][6][7]     by gen: a resize writes the next one, then makes it valid by its CAS
-//	queue       waiter, waiter, ...          see queue
+//	queue       waiter, waiter, ...          see queue (one caller) and turns (several)
 //
 // held counts what is out, grants on their way to a waiter included. waiting counts the live waiters that have no
 // signal coming: a canceller takes itself out of it first and leaves its cell in the queue second.
@@ -49,7 +50,7 @@ func makeWord(gen, limit, held, waiting int) word {
 //	S3  held falls only in release; a hand-off to a waiter leaves it.
 //	S5  Each wait ends with exactly one of a signal or a cancelled cell, and the waiter's channel is empty at its end.
 //
-// (S4 and S6 are the queue's and the segment's.)
+// (S4 is the queue's, S6 to S8 are the segment's, S9 to S11 the turns'.)
 //
 // Hazards:
 //   - Lost wake-up: release sees no waiter while a waiter sees nothing free. Both counts are in one word, so one of
@@ -68,27 +69,32 @@ func makeWord(gen, limit, held, waiting int) word {
 // that publishes gen. Every shared field is an atomic; Go's are sequentially consistent (go.dev/ref/mem).
 //
 // Progress and bounds: acquire up to the wait, release, cancelling and load are lock-free, with one exception: a
-// canceller whose signal is already on its way waits for the releaser that is between its CAS and its send. A full
-// line answers ErrFull. limit, held and waiting stay below 2^20: held by the largest limit ever set, waiting by
-// maxWaiting or by the number of places.
+// canceller whose signal is already on its way waits for the releaser that is between its CAS and its send; while it is
+// not known yet whose signal that is (turns), it yields and looks again. A full line answers ErrFull. limit, held and
+// waiting stay below 2^20: held by the largest limit ever set, waiting by maxWaiting or by the number of places.
 type line struct {
 	state atomic.Uint64
 	_     [56]byte // every acquire and release writes state; the rest is for those who wait
 
 	maxWaiting [genCount]atomic.Uint32 // written by resize
 	waiters    sync.Pool               // of *waiter. One for each line: a channel must not leave its synctest bubble
-	queue      queue
+	queue      order
+	_          [40]byte // every wait reads these and writes a counter
 
 	// Counters, written on the slow path only.
 	waited, full, gone, shut atomic.Uint64
-	_                        [56]byte // from the state of the next line
+	_                        [32]byte // from the state of the next line
 }
 
-func (l *line) init(limit, maxWaiting int) {
+func (l *line) init(limit, maxWaiting, callers int) {
 	l.maxWaiting[0].Store(uint32(maxWaiting))
 	l.state.Store(uint64(makeWord(0, limit, 0, 0)))
 	l.waiters.New = func() any { return &waiter{ch: make(chan signal, 1)} }
-	l.queue.init()
+	if callers > 1 {
+		l.queue = newTurns(callers)
+	} else {
+		l.queue = newQueue()
+	}
 }
 
 func (l *line) load() word { return word(l.state.Load()) }
@@ -96,12 +102,12 @@ func (l *line) load() word { return word(l.state.Load()) }
 func (l *line) swap(from, to word) bool { return l.state.CompareAndSwap(uint64(from), uint64(to)) }
 
 // acquire takes one, waiting for it if need be. It returns ErrFull, ErrClosed or the cause of ctx.
-func (l *line) acquire(ctx context.Context) error {
+func (l *line) acquire(ctx context.Context, caller uint32) error {
 	s := l.load()
 	if s.held() < s.limit() && l.swap(s, s+heldOne) {
 		return nil
 	}
-	return l.acquireSlow(ctx)
+	return l.acquireSlow(ctx, caller)
 }
 
 // try takes one if one is free, and reports whether it did.
@@ -111,6 +117,7 @@ func (l *line) try() bool {
 		if s.held() >= s.limit() {
 			return false
 		}
+		pause()
 		if l.swap(s, s+heldOne) {
 			return true
 		}
@@ -118,9 +125,10 @@ func (l *line) try() bool {
 }
 
 // acquireSlow is apart from acquire to keep that one small.
-func (l *line) acquireSlow(ctx context.Context) error {
+func (l *line) acquireSlow(ctx context.Context, caller uint32) error {
 	for {
 		s := l.load()
+		pause()
 		switch {
 		case s.held() < s.limit():
 			if l.swap(s, s+heldOne) {
@@ -137,16 +145,17 @@ func (l *line) acquireSlow(ctx context.Context) error {
 			return context.Cause(ctx)
 		default:
 			if l.swap(s, s+waitOne) {
-				return l.wait(ctx)
+				return l.wait(ctx, caller)
 			}
 		}
 	}
 }
 
 // wait parks a caller that was counted in waiting.
-func (l *line) wait(ctx context.Context) error {
+func (l *line) wait(ctx context.Context, caller uint32) error {
 	pause()
 	w := l.waiters.Get().(*waiter)
+	w.caller = caller
 	k := l.queue.place(w)
 	if k == none {
 		l.waited.Add(1)
@@ -180,7 +189,11 @@ func (l *line) giveUp(w *waiter) {
 	for {
 		s := l.load()
 		if s.waiting() == 0 {
-			// Every waiter that is left has a signal coming, this one too.
+			// Every waiter that is left has a signal coming, this one too, unless it goes to one that comes only now.
+			if !l.queue.promised(w) {
+				runtime.Gosched()
+				continue
+			}
 			if <-w.ch == granted {
 				l.release()
 			}

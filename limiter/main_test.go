@@ -57,9 +57,11 @@ func mustAcquire(t testing.TB, g *Gate) Permit {
 }
 
 // start acquires in a goroutine of its own and calls then with the permit.
-func start(t *testing.T, g *Gate, then func(Permit)) {
+func start(t *testing.T, g *Gate, then func(Permit)) { startAs(t, g, 0, then) }
+
+func startAs(t *testing.T, g *Gate, caller uint32, then func(Permit)) {
 	go func() {
-		p, err := g.Acquire(t.Context(), Request{})
+		p, err := g.Acquire(t.Context(), Request{Caller: caller})
 		if err == nil {
 			then(p)
 		} else if t.Context().Err() == nil { // else the test has failed already
@@ -102,8 +104,8 @@ func ended(t *testing.T, cause error) context.Context {
 	return ctx
 }
 
-// checkAtRest checks a gate that nobody uses any more: nothing is held, no waiter and no signal is left in a queue, and
-// the queues have shrunk (S2, S5, S6).
+// checkAtRest checks a gate that nobody uses any more: nothing is held, no waiter and no signal is left in a queue, the
+// queues have shrunk, and no caller has a count or is owed anything (S2, S5, S6, S9, S10).
 func checkAtRest(t *testing.T, g *Gate) {
 	t.Helper()
 	wantHeld(t, g, 0, 0, 0)
@@ -111,14 +113,32 @@ func checkAtRest(t *testing.T, g *Gate) {
 		if s := l.load(); s.held() != 0 || s.waiting() != 0 {
 			t.Errorf("%s: held %d, waiting %d at rest", name, s.held(), s.waiting())
 		}
-		live, left := l.queue.survey()
-		if live != 0 || left != 0 {
-			t.Errorf("%s: %d waiters and %d signals for nobody left in the queue", name, live, left)
+		for i, q := range queuesOf(l) {
+			live, left := q.survey()
+			if live != 0 || left != 0 {
+				t.Errorf("%s, caller %d: %d waiters and %d signals for nobody left in the queue", name, i, live, left)
+			}
+			if n := q.segments(); n > 3 {
+				t.Errorf("%s, caller %d: %d segments at rest, want at most 3", name, i, n)
+			}
 		}
-		if n := l.queue.segments(); n > 3 {
-			t.Errorf("%s: %d segments at rest, want at most 3", name, n)
+		if turns, ok := l.queue.(*turns); ok && (turns.owed.Load() != 0 || turns.anyWaiting()) {
+			t.Errorf("%s: %#x owed, somebody waiting: %v at rest", name, turns.owed.Load(), turns.anyWaiting())
 		}
 	}
+}
+
+// queuesOf returns the queues of all callers.
+func queuesOf(l *line) []*queue {
+	turns, ok := l.queue.(*turns)
+	if !ok {
+		return []*queue{l.queue.(*queue)}
+	}
+	var qs []*queue
+	for i := range turns.callers {
+		qs = append(qs, &turns.callers[i].queue)
+	}
+	return qs
 }
 
 // survey counts the waiters in a queue at rest, and the signals that lie in cells whose ticket nobody has taken yet.

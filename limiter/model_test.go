@@ -25,6 +25,7 @@ const (
 
 // caller is a goroutine that goes through the gate step by step, on command.
 type caller struct {
+	number  uint32
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	command chan string // acquire, leave, done
@@ -38,7 +39,7 @@ type caller struct {
 
 func (c *caller) run(g *Gate) {
 	c.at = blocked
-	place, err := g.Enter(c.ctx, Request{})
+	place, err := g.Enter(c.ctx, Request{Caller: c.number})
 	if err != nil {
 		c.at, c.err = out, err
 		return
@@ -61,14 +62,42 @@ func (c *caller) run(g *Gate) {
 	c.at = out
 }
 
-// model is the gate in plain code: two counts and two lists, one step at a time.
+// model is the gate in plain code: two counts and two lines, one step at a time.
 type model struct {
-	config          Config
-	closed          bool
-	places, permits int
-	blocked         []*caller
-	waiting         []*caller
-	stats           Stats // the counters only
+	config           Config
+	closed           bool
+	places, permits  int
+	blocked, waiting modelLine
+	stats            Stats // the counters only
+}
+
+// modelLine is who waits, in order of arrival, and which of the callers has the next turn.
+type modelLine struct {
+	in            []*caller
+	callers, turn uint32
+}
+
+func (l *modelLine) remove(c *caller) {
+	l.in = slices.DeleteFunc(l.in, func(o *caller) bool { return o == c })
+}
+
+// next takes out who is served next.
+func (l *modelLine) next() *caller {
+	for {
+		turn := l.turn
+		l.turn = (turn + 1) % l.callers
+		for _, c := range l.in {
+			if c.number%l.callers == turn {
+				l.remove(c)
+				return c
+			}
+		}
+	}
+}
+
+func newModel(c Config) *model {
+	line := modelLine{callers: uint32(max(1, c.Callers))}
+	return &model{config: c, blocked: line, waiting: line}
 }
 
 func (m *model) placeLimit() int  { return m.config.Limit + m.config.Buffer }
@@ -93,12 +122,12 @@ func (m *model) enter(c *caller) {
 	case m.places < m.placeLimit():
 		m.places++
 		c.wantAt = placed
-	case len(m.blocked) >= m.config.MaxBlocked:
+	case len(m.blocked.in) >= m.config.MaxBlocked:
 		m.end(c, ErrFull)
 	case c.ctx.Err() != nil:
 		m.end(c, errGone)
 	default:
-		m.blocked = append(m.blocked, c)
+		m.blocked.in = append(m.blocked.in, c)
 		m.stats.Waited++
 		c.wantAt = blocked
 	}
@@ -116,7 +145,7 @@ func (m *model) acquire(c *caller) {
 		m.end(c, errGone)
 		m.leave()
 	default:
-		m.waiting = append(m.waiting, c)
+		m.waiting.in = append(m.waiting.in, c)
 		m.stats.Waited++
 		c.wantAt = waiting
 	}
@@ -134,16 +163,14 @@ func (m *model) done() {
 	m.leave()
 }
 
-// admit lets in who can be let in, oldest first.
+// admit lets in who can be let in, in turns.
 func (m *model) admit() {
-	for !m.closed && m.permits < m.permitLimit() && len(m.waiting) > 0 {
-		m.waiting[0].wantAt = inFlight
-		m.waiting = m.waiting[1:]
+	for !m.closed && m.permits < m.permitLimit() && len(m.waiting.in) > 0 {
+		m.waiting.next().wantAt = inFlight
 		m.permits++
 	}
-	for !m.closed && m.places < m.placeLimit() && len(m.blocked) > 0 {
-		m.blocked[0].wantAt = placed
-		m.blocked = m.blocked[1:]
+	for !m.closed && m.places < m.placeLimit() && len(m.blocked.in) > 0 {
+		m.blocked.next().wantAt = placed
 		m.places++
 	}
 }
@@ -151,10 +178,10 @@ func (m *model) admit() {
 func (m *model) cancel(c *caller) {
 	switch c.wantAt {
 	case blocked:
-		m.blocked = slices.DeleteFunc(m.blocked, func(o *caller) bool { return o == c })
+		m.blocked.remove(c)
 		m.end(c, errGone)
 	case waiting:
-		m.waiting = slices.DeleteFunc(m.waiting, func(o *caller) bool { return o == c })
+		m.waiting.remove(c)
 		m.end(c, errGone)
 		m.leave()
 	}
@@ -167,28 +194,33 @@ func (m *model) resize(c Config) {
 
 func (m *model) close() {
 	m.closed = true
-	for _, c := range slices.Concat(m.blocked, m.waiting) {
+	for _, c := range slices.Concat(m.blocked.in, m.waiting.in) {
 		m.end(c, ErrClosed)
 	}
-	m.places -= len(m.waiting)
-	m.blocked, m.waiting = nil, nil
+	m.places -= len(m.waiting.in)
+	m.blocked.in, m.waiting.in = nil, nil
 }
 
-// replayer runs steps on a gate and on the model and compares them after each: every caller's stage and error, oldest
-// first exactly, and every number of Stats.
+// replayer runs steps on a gate and on the model and compares them after each: every caller's stage and error, so the
+// order of service exactly, and every number of Stats.
 type replayer struct {
 	g       *Gate
 	m       *model
 	callers []*caller // those that are not out
 }
 
+// replay takes the number of callers from the first byte, and a step from each of the others.
 func replay(t *testing.T, data []byte) {
 	config := Config{Limit: 2, Buffer: 2, MaxBlocked: 3}
-	r := &replayer{g: New(config), m: &model{config: config}}
-	for _, l := range []*line{&r.g.places, &r.g.permits} {
+	if len(data) > 0 {
+		config.Callers = []int{0, 2, 5, 130}[data[0]%4]
+		data = data[1:]
+	}
+	r := &replayer{g: New(config), m: newModel(config)}
+	for _, q := range slices.Concat(queuesOf(&r.g.places), queuesOf(&r.g.permits)) {
 		// Near the end of a segment, so that short histories meet the next one too.
-		l.queue.enq.Store(segmentCells - 4)
-		l.queue.deq.Store(segmentCells - 4)
+		q.enq.Store(segmentCells - 4)
+		q.deq.Store(segmentCells - 4)
 	}
 	for i, b := range data {
 		r.check(t, i, r.step(t, b%8, b/8))
@@ -219,7 +251,7 @@ func (r *replayer) check(t *testing.T, step int, op string) {
 	}
 	want := r.m.stats
 	want.Limit, want.Buffer, want.MaxBlocked = r.m.config.Limit, r.m.config.Buffer, r.m.config.MaxBlocked
-	want.InFlight, want.Waiting, want.Blocked = r.m.permits, r.m.places-r.m.permits, len(r.m.blocked)
+	want.InFlight, want.Waiting, want.Blocked = r.m.permits, r.m.places-r.m.permits, len(r.m.blocked.in)
 	if got := r.g.Stats(); got != want {
 		t.Fatalf("step %d, %s: stats\n%+v, want\n%+v", step, op, got, want)
 	}
@@ -244,13 +276,13 @@ func (r *replayer) pick(n byte, ok func(*caller) bool) *caller {
 	return of[int(n)%len(of)]
 }
 
-// come starts a new caller.
-func (r *replayer) come(ctx context.Context, gone bool) {
+// come starts a new caller. Its number is spread over all that there may be.
+func (r *replayer) come(ctx context.Context, arg byte, gone bool) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	if gone {
 		cancel(errGone)
 	}
-	c := &caller{ctx: ctx, cancel: cancel, command: make(chan string)}
+	c := &caller{number: uint32(arg) * 37, ctx: ctx, cancel: cancel, command: make(chan string)}
 	r.callers = append(r.callers, c)
 	r.m.enter(c)
 	go c.run(r.g)
@@ -260,7 +292,7 @@ func (r *replayer) come(ctx context.Context, gone bool) {
 func (r *replayer) step(t *testing.T, op, arg byte) string {
 	switch op {
 	case 0, 1:
-		r.come(t.Context(), false)
+		r.come(t.Context(), arg, false)
 		return "enter"
 	case 2:
 		if c := r.pick(arg, at(placed)); c != nil {
@@ -289,7 +321,7 @@ func (r *replayer) step(t *testing.T, op, arg byte) string {
 		}
 		return "leave"
 	case 6:
-		c := Config{Limit: int(arg) % 4, Buffer: int(arg) / 4 % 3, MaxBlocked: int(arg) / 12 % 3}
+		c := Config{Limit: int(arg) % 4, Buffer: int(arg) / 4 % 3, MaxBlocked: int(arg) / 12 % 3, Callers: int(arg)}
 		r.g.Resize(c)
 		r.m.resize(c)
 		return "resize"
@@ -299,7 +331,7 @@ func (r *replayer) step(t *testing.T, op, arg byte) string {
 			r.m.close()
 			return "close"
 		}
-		r.come(t.Context(), true)
+		r.come(t.Context(), arg, true)
 		return "enter, gone"
 	}
 }
@@ -326,9 +358,10 @@ func TestGateFollowsModel(t *testing.T) {
 }
 
 func FuzzGate(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 3, 3, 4, 12, 20})
-	f.Add([]byte{0, 0, 0, 0, 0, 2, 2, 2, 6, 3, 3, 6 + 8*5, 5, 7, 4})
-	f.Add([]byte{0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 255, 0, 3, 3, 5})
+	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 3, 3, 4, 12, 20})
+	f.Add([]byte{1, 0, 0, 8, 8, 8, 16, 2, 2, 2, 2, 3, 3, 4, 12, 20, 3, 5, 5})
+	f.Add([]byte{2, 0, 8, 16, 0, 0, 2, 2, 2, 6, 3, 3, 6 + 8*5, 5, 7, 4})
+	f.Add([]byte{3, 0, 0, 80, 248, 120, 0, 2, 2, 2, 2, 255, 0, 3, 3, 5})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 300 {
 			return

@@ -11,10 +11,11 @@ const (
 	shut                  // the line was closed
 )
 
-// A waiter is one caller that waits. Everything but ch belongs to that caller alone.
+// A waiter is one call that waits. Everything but ch belongs to that call alone.
 type waiter struct {
 	ch      chan signal // holds 1, so a send to a waiter that was won never blocks
-	segment *segment    // where the waiter was placed
+	caller  uint32
+	segment *segment // where the waiter was placed
 	cell    int
 }
 
@@ -25,9 +26,25 @@ var (
 	cancelledMark = &waiter{}
 )
 
-// queue brings anonymous signals to waiters, oldest first. It knows no counts: its user calls resume exactly once for
-// every waiter that it no longer counts as waiting, be it before or after that waiter's place (line's S2). The three
-// verbs place, resume and cancel are all there is, so another order of service can stand in its place.
+// An order of service brings anonymous signals to waiters. Its user calls resume exactly once for every waiter that it
+// no longer counts as waiting, be it before or after that waiter's place (line's S2).
+type order interface {
+	// place puts w in line and returns none, or the signal that was already there for it: then w is not in line.
+	place(w *waiter) signal
+
+	// resume brings k, granted or shut, to the next waiter that is neither resumed nor cancelled, or leaves it for the
+	// next to come.
+	resume(k signal)
+
+	// cancel takes w out of the line and reports true, or false when a signal was faster: then it is in w.ch or about
+	// to be, and the caller must receive it.
+	cancel(w *waiter) bool
+
+	// promised is asked when every waiter has a signal coming, and reports whether one comes to w whatever happens.
+	promised(w *waiter) bool
+}
+
+// queue is the order oldest first. It knows no counts.
 //
 //	enq 67 ───────────────────────────────────────────────┐  next ticket of place
 //	deq 34 ─────────────────┐                             │  next ticket of resume
@@ -71,6 +88,12 @@ type queue struct {
 	_    [48]byte // written by those who give back
 }
 
+func newQueue() *queue {
+	q := &queue{}
+	q.init()
+	return q
+}
+
 func (q *queue) init() {
 	s := &segment{}
 	s.refs.Store(2 * onePointer) // head and tail
@@ -78,7 +101,6 @@ func (q *queue) init() {
 	q.head.Store(s)
 }
 
-// place puts w at the end and returns none, or the signal that was already there for it: then w is not in the queue.
 func (q *queue) place(w *waiter) signal {
 	s := q.tail.Load() // before the ticket
 	pause()
@@ -98,8 +120,6 @@ func (q *queue) place(w *waiter) signal {
 	return granted
 }
 
-// resume brings k, granted or shut, to the oldest waiter that is neither resumed nor cancelled, or leaves it for the
-// next to come.
 func (q *queue) resume(k signal) {
 	mark := grantedMark
 	if k == shut {
@@ -131,8 +151,6 @@ func (q *queue) resume(k signal) {
 	}
 }
 
-// cancel takes w out of the queue and reports true, or false when a signal was faster: then it is in w.ch or about to
-// be, and the caller must receive it.
 func (q *queue) cancel(w *waiter) bool {
 	s := w.segment
 	if !s.cells[w.cell].CompareAndSwap(w, cancelledMark) {
@@ -143,3 +161,6 @@ func (q *queue) cancel(w *waiter) bool {
 	}
 	return true
 }
+
+// promised is true: whoever comes later has a later ticket.
+func (q *queue) promised(*waiter) bool { return true }

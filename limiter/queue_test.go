@@ -6,12 +6,6 @@ import (
 	"testing"
 )
 
-func newQueue() *queue {
-	q := &queue{}
-	q.init()
-	return q
-}
-
 func newWaiter() *waiter { return &waiter{ch: make(chan signal, 1)} }
 
 func placeMany(t *testing.T, q *queue, n int) []*waiter {

@@ -50,8 +50,9 @@ func (g *Gate) Stats() Stats {
 //
 //	(callers before it + 1) × mean of Sample.Held ÷ Limit
 //
-// It is 0 while a place and a permit are free, and while no Sample told how long permits are held. A paused gate
-// counts as one with Limit 1, for lack of anything better.
+// as if all stood in one line: with turns, a caller with few requests waits less, and one with many more. It is 0 while
+// a place and a permit are free, and while no Sample told how long permits are held. A paused gate counts as one with
+// Limit 1, for lack of anything better.
 func (g *Gate) ExpectedWait() time.Duration {
 	permits, places := g.permits.load(), g.places.load()
 	if permits.held() < permits.limit() && places.held() < places.limit() {
