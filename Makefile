@@ -56,6 +56,10 @@ e2e: ## run the end-to-end tests (their own module)
 bench: ## measure edge beside its peers (their own module)
 	cd bench && $(GO) run .
 
+.PHONY: mutants
+mutants: ## show that each listed mutant fails the test that is named for it
+	$(GO) test -tags mutants -run Mutants -timeout 15m ./limiter ./arena ./proxy
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)
 	@list=$$($(GO) test -list '^Fuzz' ./...) || { echo "$$list" >&2; exit 1; }; \
