@@ -48,6 +48,10 @@ race: ## run the tests under the race detector; needs gcc
 	CGO_ENABLED=1 $(GO) test -race -timeout 15m ./...
 	CGO_ENABLED=1 $(GO) test -race -tags edgedebug,gatehammer -run Hammer ./arena ./limiter
 
+.PHONY: hammer
+hammer: ## 100,000 requests through the whole proxy under the race detector; callers leave at every stage
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./proxy -run HammerProxy -v -hammer=100000
+
 .PHONY: e2e
 e2e: ## run the end-to-end tests (their own module)
 	cd e2e && $(GO) test -count=1 -timeout 20m ./...
@@ -58,7 +62,7 @@ bench: ## measure edge beside its peers (their own module)
 
 .PHONY: mutants
 mutants: ## show that each listed mutant fails the test that is named for it
-	$(GO) test -tags mutants -run Mutants -timeout 15m ./limiter ./arena ./proxy
+	cd e2e && $(GO) test -tags mutants -run Mutants -timeout 20m .
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)

@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -239,13 +240,19 @@ func TestEventsAreFlushedAsTheyArrive(t *testing.T) {
 		w.WriteHeader(http.StatusOK)
 		w.(http.Flusher).Flush()
 		for i := range 3 {
-			<-step
+			select {
+			case <-step:
+			case <-r.Context().Done():
+				return
+			}
 			fmt.Fprintf(w, "%d\n", i)
 			w.(http.Flusher).Flush()
 		}
 	})))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
 	for _, path := range []string{"/up/events", "/up/chunked", "/up/sized"} {
-		request, _ := http.NewRequestWithContext(t.Context(), "GET", e.url+path, nil)
+		request, _ := http.NewRequestWithContext(ctx, "GET", e.url+path, nil)
 		if path == "/up/sized" { // its head goes with the first bytes
 			go func() { step <- struct{}{} }()
 		}

@@ -137,6 +137,9 @@ func TestRefusalComesAtOnceAlthoughTheBodyIsUnread(t *testing.T) {
 	f := func(length int, sent string, wantClose bool) {
 		t.Helper()
 		conn, reader := raw(t, e.url, fmt.Sprintf("POST /up/ HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", length, sent))
+		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
 		answer, body := next(t, reader)
 		refused(t, answer, body, http.StatusUnauthorized, "unauthorized")
 		if answer.Close != wantClose {

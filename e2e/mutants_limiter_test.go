@@ -1,44 +1,21 @@
 //go:build mutants
 
-package limiter
+package e2e
 
-import (
-	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"testing"
-	"time"
-)
-
-// A mutant is this package with one fault, and the test that must see it.
-type mutant struct {
-	name     string
-	file     string
-	from, to string // from is in file exactly once
-	test     string
-	hammer   bool // with -tags gatehammer
-	times    int  // how often the test is tried at most; 0: once
-}
-
-// Each has this long, all its tries together. A hammer ends by its watchdog if somebody sleeps for ever.
-const mutantTime = 30 * time.Second
-
-var mutants = []mutant{
+// Mutants of the gate.
+var limiterMutants = []mutant{
 	{
-		name: "a lost CAS answers full", file: "line.go", test: "TestHammerExactFull", hammer: true, times: 10,
+		name: "a lost CAS answers full", file: "line.go", test: "TestHammerExactFull", tags: "gatehammer", times: 100,
 		from: "if l.swap(s, s+heldOne) {\n\t\t\t\treturn nil\n\t\t\t}\n\t\tcase",
 		to:   "if l.swap(s, s+heldOne) {\n\t\t\t\treturn nil\n\t\t\t}\n\t\t\treturn ErrFull\n\t\tcase",
 	},
 	{
-		name: "a CAS lost on the way to the queue answers full", file: "line.go", test: "TestHammerExactFull", hammer: true, times: 10,
+		name: "a CAS lost on the way to the queue answers full", file: "line.go", test: "TestHammerExactFull", tags: "gatehammer", times: 100,
 		from: "return l.wait(ctx, caller)\n\t\t\t}",
 		to:   "return l.wait(ctx, caller)\n\t\t\t}\n\t\t\treturn ErrFull",
 	},
 	{
-		name: "a lost CAS lets TryEnter say no", file: "line.go", test: "TestHammerExactFull", hammer: true, times: 10,
+		name: "a lost CAS lets TryEnter say no", file: "line.go", test: "TestHammerExactFull", tags: "gatehammer", times: 100,
 		from: "pause()\n\t\tif l.swap(s, s+heldOne) {\n\t\t\treturn true\n\t\t}",
 		to:   "pause()\n\t\treturn l.swap(s, s+heldOne)",
 	},
@@ -84,15 +61,15 @@ var mutants = []mutant{
 		from: "g.places.release()\n\t\treturn Permit{}, err", to: "return Permit{}, err",
 	},
 	{
-		name: "a canceller drops the signal of somebody else", file: "line.go", test: "TestHammerGate", hammer: true, times: 5,
+		name: "a canceller drops the signal of somebody else", file: "line.go", test: "TestHammerGate", tags: "gatehammer", times: 5,
 		from: "l.queue.resume(<-w.ch)", to: "<-w.ch",
 	},
 	{
-		name: "a canceller keeps what it was granted", file: "line.go", test: "TestHammerGate", hammer: true, times: 5,
+		name: "a canceller keeps what it was granted", file: "line.go", test: "TestHammerGate", tags: "gatehammer", times: 5,
 		from: "if <-w.ch == granted {\n\t\t\t\tl.release()\n\t\t\t}", to: "<-w.ch",
 	},
 	{
-		name: "a cell is cancelled before the count is taken back", file: "line.go", test: "TestHammerGate", hammer: true, times: 5,
+		name: "a cell is cancelled before the count is taken back", file: "line.go", test: "TestHammerGate", tags: "gatehammer", times: 5,
 		from: "func (l *line) giveUp(w *waiter) {\n",
 		to: "func (l *line) giveUp(w *waiter) {\n" +
 			"if !l.queue.cancel(w) { if <-w.ch == granted { l.release() }; return }\n" +
@@ -100,12 +77,12 @@ var mutants = []mutant{
 			"for { s := l.load(); if s.waiting() == 0 || l.swap(s, s-waitOne) { return } }\n",
 	},
 	{
-		name: "tail is read after the ticket", file: "queue.go", test: "TestHammerGate", hammer: true, times: 5,
+		name: "tail is read after the ticket", file: "queue.go", test: "TestHammerGate", tags: "gatehammer", times: 5,
 		from: "s := q.tail.Load() // before the ticket\n\tpause()\n\tticket := q.enq.Add(1) - 1",
 		to:   "ticket := q.enq.Add(1) - 1\n\tpause()\n\ts := q.tail.Load()",
 	},
 	{
-		name: "head is read after the ticket", file: "queue.go", test: "TestHammerGate", hammer: true, times: 5,
+		name: "head is read after the ticket", file: "queue.go", test: "TestHammerGate", tags: "gatehammer", times: 5,
 		from: "s := q.head.Load() // before the ticket\n\t\tpause()\n\t\tticket := q.deq.Add(1) - 1",
 		to:   "ticket := q.deq.Add(1) - 1\n\t\tpause()\n\t\ts := q.head.Load()",
 	},
@@ -146,7 +123,7 @@ var mutants = []mutant{
 		from: "owed == 0 || !t.anyWaiting()", to: "owed == 0 || t.active[0].Load() == 0",
 	},
 	{
-		name: "a bit is cleared and the count not looked at again", file: "turns.go", test: "TestHammerTurns", hammer: true, times: 5,
+		name: "a bit is cleared and the count not looked at again", file: "turns.go", test: "TestHammerTurns", tags: "gatehammer", times: 5,
 		from: "pause()\n\t\t\tif t.callers[i].waiting.Load() > 0 {", to: "if false {",
 	},
 	{
@@ -154,7 +131,7 @@ var mutants = []mutant{
 		from: "if !c.take() {\n\t\treturn false\n\t}", to: "",
 	},
 	{
-		name: "a canceller drops the signal of its caller's other waiter", file: "turns.go", test: "TestHammerGate", hammer: true, times: 5,
+		name: "a canceller drops the signal of its caller's other waiter", file: "turns.go", test: "TestHammerGate", tags: "gatehammer", times: 5,
 		from: "c.queue.resume(<-w.ch)", to: "<-w.ch",
 	},
 	{
@@ -162,87 +139,4 @@ var mutants = []mutant{
 		test: "TestCancelledWaiterDoesNotWaitForANewcomersSignal",
 		from: "return len(w.ch) > 0 || t.callers[t.index(w)].waiting.Load() == 0", to: "return true",
 	},
-}
-
-// TestMutants demands of each mutant that it compiles and that its test fails, and of the package as it is that the same
-// tests pass.
-func TestMutants(t *testing.T) {
-	t.Run("none", func(t *testing.T) {
-		for _, hammer := range []bool{false, true} {
-			var tests []string
-			for _, m := range mutants {
-				if m.hammer == hammer {
-					tests = append(tests, m.test)
-				}
-			}
-			bin := buildMutant(t, nil, hammer)
-			if out, err := runMutant(t, bin, strings.Join(tests, "|"), 1); err != nil {
-				t.Fatalf("gatehammer %v: %v\n%s", hammer, err, out)
-			}
-		}
-	})
-	for _, m := range mutants {
-		t.Run(m.name, func(t *testing.T) {
-			source, err := os.ReadFile(m.file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n := strings.Count(string(source), m.from); n != 1 {
-				t.Fatalf("%s has %d times\n\t%s\nwant it once", m.file, n, m.from)
-			}
-			changed := filepath.Join(t.TempDir(), m.file)
-			if err := os.WriteFile(changed, []byte(strings.Replace(string(source), m.from, m.to, 1)), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			began := time.Now()
-			out, err := runMutant(t, buildMutant(t, map[string]string{m.file: changed}, m.hammer), m.test, max(1, m.times))
-			switch {
-			case err == nil:
-				t.Errorf("%s passes", m.test)
-			case strings.Contains(out, "panic: test timed out"):
-				t.Errorf("%s did not end in %v", m.test, mutantTime)
-			case !strings.Contains(out, "--- FAIL: "+m.test) && !strings.Contains(out, "panic: "):
-				t.Errorf("%s did not fail: %v\n%s", m.test, err, out)
-			}
-			t.Logf("%s, %.1f s", m.test, time.Since(began).Seconds())
-		})
-	}
-}
-
-// buildMutant compiles this package's tests with some files replaced, and returns the program.
-func buildMutant(t *testing.T, replaced map[string]string, hammer bool) string {
-	t.Helper()
-	dir := t.TempDir()
-	overlay := struct{ Replace map[string]string }{map[string]string{}}
-	for file, by := range replaced {
-		path, err := filepath.Abs(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		overlay.Replace[path] = by
-	}
-	data, err := json.Marshal(overlay)
-	if err != nil {
-		t.Fatal(err)
-	}
-	overlayFile, bin := filepath.Join(dir, "overlay.json"), filepath.Join(dir, "limiter.test")
-	if err := os.WriteFile(overlayFile, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	args := []string{"test", "-c", "-vet=off", "-overlay", overlayFile, "-o", bin}
-	if hammer {
-		args = append(args, "-tags", "gatehammer")
-	}
-	if out, err := exec.CommandContext(t.Context(), "go", append(args, ".")...).CombinedOutput(); err != nil {
-		t.Fatalf("go %v: %v\n%s", args, err, out)
-	}
-	return bin
-}
-
-func runMutant(t *testing.T, bin, test string, times int) (string, error) {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), bin, "-test.run", "^("+test+")$", "-test.failfast", "-test.cpu", "2",
-		"-test.count", strconv.Itoa(times), "-test.timeout", mutantTime.String())
-	out, err := cmd.CombinedOutput()
-	return string(out), err
 }
