@@ -75,10 +75,10 @@ func hammer(t *testing.T, c *Class[owned], procs, goroutines, hold int, beside f
 }
 
 func TestHammerClass(t *testing.T) { // S1 to S4, C5
-	c := NewClass[owned](16)
+	c := NewClass[owned](64)
 	hammer(t, c, 8, 32, 3, nil)
-	if got := c.Stats(); got.Slots != 16 {
-		t.Errorf("got %+v, want 16 slots", got)
+	if got := c.Stats(); got.Slots != 64 {
+		t.Errorf("got %+v, want 64 slots", got)
 	}
 }
 

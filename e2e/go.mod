@@ -5,6 +5,7 @@ go 1.26.0
 replace github.com/edge-proxy/edge => ../
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/anthropics/anthropic-sdk-go v1.84.0
 	github.com/edge-proxy/edge v0.0.0-00010101000000-000000000000
 	github.com/openai/openai-go/v3 v3.96.0

@@ -32,7 +32,7 @@ func TestMutants(t *testing.T) {
 	for _, of := range []struct {
 		dir     string
 		mutants []mutant
-	}{{"limiter", limiterMutants}, {"proxy", proxyMutants}} {
+	}{{"limiter", limiterMutants}, {"arena", arenaMutants}, {"proxy", proxyMutants}} {
 		t.Run(of.dir, func(t *testing.T) {
 			dir, err := filepath.Abs("../" + of.dir)
 			if err != nil {
