@@ -10,7 +10,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 GOLANGCI_LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # What the tests need beside Go, as Debian packages: the roots to fetch modules, and a C compiler for race.
-TEST_PACKAGES := ca-certificates gcc libc6-dev curl
+TEST_PACKAGES := ca-certificates gcc libc6-dev curl spin
 
 # The modules of this repository, and the systems beside Linux that edge must compile for.
 MODULES := . bench e2e
@@ -54,6 +54,7 @@ hammer: ## 100,000 requests through the whole proxy under the race detector; cal
 
 .PHONY: e2e
 e2e: ## run the end-to-end tests (their own module)
+	cd e2e && $(GO) test -count=1 -tags gatehammer -timeout 5m -run TestLin .
 	cd e2e && $(GO) test -count=1 -timeout 20m ./...
 
 .PHONY: bench
@@ -63,6 +64,10 @@ bench: ## measure edge beside its peers (their own module)
 .PHONY: mutants
 mutants: ## show that each listed mutant fails the test that is named for it
 	cd e2e && $(GO) test -tags mutants -run Mutants -timeout 20m .
+
+.PHONY: spin
+spin: ## check the model of the gate's queue; needs spin and gcc
+	limiter/testdata/spin/run.sh
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)

@@ -197,7 +197,7 @@ func (p *Permit) Done(s Sample) {
 // Resize sets new bounds at once, up or down, and returns after every permit and place that this freed was handed to
 // who waited for it. It loses no waiter and evicts nobody: what is held beyond a lower bound is not replaced when it
 // is given back, and callers beyond a lower MaxBlocked keep waiting. In flight never exceeds the larger of the old and
-// the new Limit. It panics when a value of c is out of range, and does nothing to a closed gate.
+// the new Limit. It panics when a value of c is out of range. A closed gate stays closed; only Stats says the new bounds.
 func (g *Gate) Resize(c Config) {
 	c.mustBeInRange()
 	g.resizing.Lock()

@@ -143,3 +143,12 @@ func TestGateLooksAtContextOnlyToWait(t *testing.T) {
 	}
 	checkAtRest(t, g)
 }
+
+func TestResizeOfAClosedGateLetsNobodyIn(t *testing.T) {
+	g := New(Config{Limit: 1, Buffer: 1})
+	g.Close()
+	g.Resize(Config{Limit: 5, Buffer: 5})
+	if _, err := g.Acquire(t.Context(), Request{}); !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v, want ErrClosed", err)
+	}
+}
