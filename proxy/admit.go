@@ -89,7 +89,7 @@ func (x *exchange) admission(err error) error {
 // reading returns why the content could not be read. net/http ends the request's context when a read fails,
 // also when we ended it: so a deadline of ours comes first, and what is left means that the caller has gone.
 func (x *exchange) reading(err error) error {
-	if errors.Is(err, errBodyRead) && x.ctx.Err() != nil {
+	if (errors.Is(err, errBodyRead) || errors.Is(err, errBodyTimeout)) && x.ctx.Err() != nil {
 		return x.cause()
 	}
 	return err

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -24,7 +25,8 @@ const (
 type body struct {
 	p    *Proxy
 	gen  *generation
-	src  io.ReadCloser // the caller's; net/http allows Read after the handler returned
+	ctx  context.Context // the exchange's
+	src  io.ReadCloser   // the caller's; net/http allows Read after the handler returned
 	hint uint32
 	refs atomic.Int32
 
@@ -44,8 +46,8 @@ type body struct {
 	err  error      // what ended src, if not io.EOF; written before whole
 }
 
-func newBody(a *arrival, hint uint32) *body {
-	b := &body{p: a.p, gen: a.gen, src: a.r.Body, hint: hint}
+func newBody(ctx context.Context, a *arrival, hint uint32) *body {
+	b := &body{p: a.p, gen: a.gen, ctx: ctx, src: a.r.Body, hint: hint}
 	b.refs.Store(1)
 	return b
 }
@@ -119,8 +121,14 @@ func (b *body) room() ([]byte, error) {
 	return last[:cap(last)], nil
 }
 
-// take reads from the caller once, with body_timeout as the longest that the read may stand still.
+// take reads from the caller once, with body_timeout as the longest that the read may stand still, unless the
+// exchange has ended.
 func (b *body) take(into []byte) (int, error) {
+	return b.takeWhile(into, func() bool { return b.ctx.Err() == nil })
+}
+
+// takeWhile is take with another condition.
+func (b *body) takeWhile(into []byte, wanted func() bool) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.whole.Load() {
@@ -131,19 +139,27 @@ func (b *body) take(into []byte) (int, error) {
 	}
 	config := &b.gen.config
 	b.deadline.Store(now() + uint64(config.BodyTimeout/time.Microsecond))
+	if !wanted() { // looked at after the store: whoever cancels looks at the deadline after that
+		b.deadline.Store(0)
+		b.err = errBodyRead
+		b.whole.Store(true)
+		return 0, b.err
+	}
 	n, err := b.src.Read(into)
-	stood := b.deadline.Swap(0) == 0
+	// The sweeper takes the deadline before it interrupts the read. So an interrupt may still be on its way even if
+	// the read went well, and the connection cannot go on.
+	interrupted := b.deadline.Swap(0) == 0
 	b.read += int64(n)
 	switch {
 	case b.read > int64(config.MaxRequestBody):
 		n, b.err = 0, errBodyTooLarge
+	case interrupted:
+		b.err = errBodyTimeout
 	case err == nil:
 		return n, nil
 	case errors.Is(err, io.EOF):
 		b.whole.Store(true)
 		return n, io.EOF
-	case stood:
-		b.err = errBodyTimeout
 	default:
 		b.err = errBodyRead
 	}

@@ -99,8 +99,15 @@ func (x *exchange) endedBy() error {
 // expire ends x because of a deadline. The sweeper calls it under the shard's lock, so x is still there.
 func (x *exchange) expire(what deadline) {
 	x.cancel(deadlineErrors[what])
-	x.interrupt(what)
-	if b := x.body.Load(); b != nil && b.deadline.Load() != 0 { // net/http's Transport waits for that read to end
+	if what == deadlineWrite {
+		x.interrupt(deadlineWrite)
+	}
+	x.interruptRead()
+}
+
+// interruptRead ends the read of content that goes on, if one does: net/http's Transport waits for it.
+func (x *exchange) interruptRead() {
+	if b := x.body.Load(); b != nil && b.deadline.Swap(0) != 0 {
 		x.interrupt(deadlineBody)
 	}
 }
@@ -111,9 +118,7 @@ func (x *exchange) abort(err error) {
 	if deadline(x.clock.word.Load()&7) == deadlineWrite {
 		x.interrupt(deadlineWrite)
 	}
-	if b := x.body.Load(); b != nil && b.deadline.Load() != 0 {
-		x.interrupt(deadlineBody)
-	}
+	x.interruptRead()
 }
 
 // interrupt ends a Read or Write of the caller's connection that the handler may be in.

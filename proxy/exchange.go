@@ -55,6 +55,7 @@ type exchange struct {
 	status    int   // of the answer; 0 until there is one
 	reason    reason
 	committed bool // the answer's head was sent
+	broken    bool // the answer is not to end cleanly
 	done      bool // what was sent last is the end of OpenAI's streams
 	stage     clientStage
 
@@ -108,7 +109,7 @@ func (p *Proxy) begin(w http.ResponseWriter, a *arrival, welcome bool) *exchange
 	x.ctx, x.cancel = context.WithCancelCause(r.Context())
 	x.id = requestID(r, p.tag, number)
 	if hasContent(r) {
-		x.body.Store(newBody(a, hint))
+		x.body.Store(newBody(x.ctx, a, hint))
 	}
 	p.sweeper.add(x, hint)
 	if p.aborted.Load() { // Abort has passed already

@@ -87,8 +87,9 @@ func (x *exchange) compose(q *upstream.Request) {
 	if x.body.Load() == nil {
 		q.Length = 0
 	}
-	// HTTP/1.0 has no 1xx. Under HTTP/2 net/http may still read the header map after it has sent one.
-	if x.r.ProtoMajor == 1 && x.r.ProtoMinor > 0 {
+	// HTTP/1.0 has no 1xx. Under HTTP/2 net/http may still read the header map after it has sent one. And where 100
+	// is due, net/http writes that from the goroutine that reads the content, at the same time.
+	if x.r.ProtoMajor == 1 && x.r.ProtoMinor > 0 && !expectsContinue(x.r) {
 		q.Early = x.early
 	}
 	q.Fields = q.Fields[:0]

@@ -24,7 +24,7 @@ type generation struct {
 	names     []string // of the endpoints, sorted
 	routes    table
 	open      bool          // callers need no token
-	longest   time.Duration // of the providers\' timeouts
+	longest   time.Duration // of the providers' timeouts
 	trusted   []netip.Prefix
 }
 

@@ -75,6 +75,9 @@ func TestEndlessEarlyAnswersEnd(t *testing.T) {
 			}
 			all.Go(func() {
 				defer conn.Close()
+				if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil {
+					return
+				}
 				for {
 					if _, err := io.WriteString(conn, "HTTP/1.1 103 Early Hints\r\nLink: x\r\nConnection: y\r\n\r\n"); err != nil {
 						return

@@ -27,7 +27,7 @@ func (x *exchange) readUp() {
 	slot := x.p.bodies.Take(x.hint)
 	defer slot.Give()
 	for read := 0; read < readUpBytes; {
-		n, err := b.take(slot.P()[:])
+		n, err := b.takeWhile(slot.P()[:], func() bool { return true }) // also after a timeout of ours
 		if read += n; err != nil {
 			break
 		}
@@ -46,16 +46,18 @@ func (x *exchange) closeAfter(h http.Header) {
 	}
 }
 
-// releaseConnection bounds what net/http does with an HTTP/1.1 connection after the handler: it sends the end of
-// the answer, and reads some of what is left of the content.
+// releaseConnection bounds what net/http does after the handler: it sends the end of the answer and, on an HTTP/1.1
+// connection, reads some of what is left of the content.
 func (x *exchange) releaseConnection() {
-	if x.r.ProtoMajor != 1 || x.tunnel.Load() {
+	if x.tunnel.Load() {
 		return
 	}
 	control := http.NewResponseController(x.w)
 	_ = control.SetWriteDeadline(time.Now().Add(x.gen.config.WriteTimeout)) // net/http removes it; not every server can
-	if b := x.body.Load(); b != nil && !b.complete() {
+	if b := x.body.Load(); x.r.ProtoMajor == 1 && b != nil && !b.complete() {
 		b.abandon(func() { x.interrupt(deadlineBody) })
-		_ = control.SetReadDeadline(time.Now().Add(x.gen.config.BodyTimeout)) // as above
+		if !x.broken { // else the connection is to end now
+			_ = control.SetReadDeadline(time.Now().Add(x.gen.config.BodyTimeout)) // as above
+		}
 	}
 }

@@ -27,7 +27,10 @@ func (x *exchange) listModels() error {
 	lists := make([][]map[string]json.RawMessage, len(x.gen.names))
 	var all sync.WaitGroup
 	for i, name := range x.gen.names {
-		all.Go(func() { lists[i] = x.modelsOf(ctx, x.gen.endpoints[name]) })
+		key, err := x.gen.keys.Key(name, "") // here: a panic of a KeySource's must not end the process
+		if err == nil {
+			all.Go(func() { lists[i] = x.modelsOf(ctx, x.gen.endpoints[name], key) })
+		}
 	}
 	all.Wait()
 	var list struct {
@@ -49,6 +52,7 @@ func (x *exchange) listModels() error {
 	h["Content-Type"] = []string{"application/json"}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	h["X-Edge-Request-Id"] = []string{x.id}
+	x.closeAfter(h)
 	x.status, x.committed = http.StatusOK, true
 	if _, err := x.w.Write(body); err != nil {
 		return x.writing(err)
@@ -64,9 +68,8 @@ var never = func() context.Context {
 }()
 
 // modelsOf returns one provider's list, or nil.
-func (x *exchange) modelsOf(ctx context.Context, end *endpoint) []map[string]json.RawMessage {
-	key, err := x.gen.keys.Key(end.name, "")
-	if err != nil || end.manners.ModelList == "" {
+func (x *exchange) modelsOf(ctx context.Context, end *endpoint, key Secret) []map[string]json.RawMessage {
+	if end.manners.ModelList == "" {
 		return nil
 	}
 	place, ok := end.gate.TryEnter(limiter.Request{})

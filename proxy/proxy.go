@@ -218,12 +218,15 @@ func (x *exchange) greet() {
 	h := x.w.Header()
 	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
 	h["X-Edge-Request-Id"] = []string{x.id}
+	x.readUp()
+	x.closeAfter(h)
 	_, _ = io.WriteString(x.w, greeting) // a caller that has left is told nothing
 }
 
 // breakOff makes sure that an HTTP/1.0 caller, to whom the end of the connection is the end of the answer, sees
 // a reset instead.
 func (x *exchange) breakOff() {
+	x.broken = true
 	if x.r.ProtoMajor == 1 && x.r.ProtoMinor == 0 && x.conn != nil && x.conn.tcp != nil {
 		_ = x.conn.tcp.SetLinger(0) // it is going to be closed; an error means that it is
 	}
@@ -241,6 +244,7 @@ func (p *Proxy) recovered(x *exchange) {
 	p.log.LogAttrs(context.Background(), slog.LevelError, "panic", slog.String(keyRequest, x.id),
 		slog.Any(keyError, v), slog.String(keyStack, string(debug.Stack())))
 	err := fmt.Errorf("bug: %v", v)
+	x.leave()
 	if !x.committed {
 		x.refuse(err)
 	}

@@ -64,7 +64,7 @@ func (x *exchange) copyBody(a *upstream.Response, control *http.ResponseControll
 		n, readErr := a.Body.Read(buffer)
 		if readErr != nil {
 			if !errors.Is(readErr, io.EOF) {
-				return x.broken(readErr)
+				return x.brokeOff(readErr)
 			}
 			a.Body.Close()
 			x.leave()
@@ -102,8 +102,8 @@ func (x *exchange) copyBuffer() (buffer []byte, give func()) {
 	return slot.P()[:], slot.Give
 }
 
-// broken says why the provider's answer ended before its end.
-func (x *exchange) broken(err error) error {
+// brokeOff says why the provider's answer ended before its end.
+func (x *exchange) brokeOff(err error) error {
 	if x.ctx.Err() != nil {
 		return x.endedBy()
 	}

@@ -128,7 +128,8 @@ func (s *sweeper) sweepShard(shard *sweepShard, at uint64, everybody bool) (coun
 		}
 		b := x.body.Load()
 		if b != nil && b.stalled(at) {
-			x.expire(deadlineBody)
+			x.cancel(errBodyTimeout)
+			x.interrupt(deadlineBody) // stalled has taken the read's deadline
 			continue
 		}
 		unread := b != nil && !b.whole.Load()

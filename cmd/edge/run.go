@@ -64,6 +64,8 @@ func run(inv invocation) int {
 		return exitFailed
 	}
 	log := newLogger(inv.stderr, doc.Log)
+	slog.SetLogLoggerLevel(slog.LevelDebug)
+	slog.SetDefault(log) // net/http's client writes to the standard logger, which this catches
 	logAll(log, slog.LevelWarn, prov.warnings)
 	logAll(log, slog.LevelDebug, prov.notes)
 	requireToken(&doc, inv.stderr)
