@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -128,6 +129,30 @@ func provider(t *testing.T, handler http.HandlerFunc) (url string) {
 		server.Close()
 	})
 	return server.URL
+}
+
+// speaking is an upstream that does on each connection what talk does.
+func speaking(t *testing.T, talk func(conn net.Conn)) (url string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer conn.Close()
+				talk(conn)
+			})
+		}
+	})
+	t.Cleanup(func() { listener.Close(); all.Wait() })
+	return "http://" + listener.Addr().String()
 }
 
 // one is a configuration with one provider called up.

@@ -21,28 +21,12 @@ import (
 // hasty is an upstream that answers as soon as it has seen the request line, and reads on.
 func hasty(t *testing.T, answer string) (url string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() {
-				defer conn.Close()
-				if _, err := bufio.NewReader(conn).ReadString('\n'); err == nil {
-					_, _ = io.WriteString(conn, answer)
-				}
-				_, _ = io.Copy(io.Discard, conn)
-			})
+	return speaking(t, func(conn net.Conn) {
+		if _, err := bufio.NewReader(conn).ReadString('\n'); err == nil {
+			_, _ = io.WriteString(conn, answer)
 		}
+		_, _ = io.Copy(io.Discard, conn)
 	})
-	t.Cleanup(func() { listener.Close(); all.Wait() })
-	return "http://" + listener.Addr().String()
 }
 
 func TestUpgradeThatNobodyAskedForIsRefused(t *testing.T) {
@@ -62,32 +46,12 @@ func TestUpgradeThatNobodyAskedForIsRefused(t *testing.T) {
 }
 
 func TestEndlessEarlyAnswersEnd(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() {
-				defer conn.Close()
-				if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil {
-					return
-				}
-				for {
-					if _, err := io.WriteString(conn, "HTTP/1.1 103 Early Hints\r\nLink: x\r\nConnection: y\r\n\r\n"); err != nil {
-						return
-					}
-				}
-			})
+	e := start(t, one(speaking(t, func(conn net.Conn) {
+		_, err := bufio.NewReader(conn).ReadString('\n')
+		for err == nil {
+			_, err = io.WriteString(conn, "HTTP/1.1 103 Early Hints\r\nLink: x\r\nConnection: y\r\n\r\n")
 		}
-	})
-	t.Cleanup(func() { listener.Close(); all.Wait() })
-	e := start(t, one("http://"+listener.Addr().String()))
+	})))
 	_, reader := raw(t, e.url, "GET /up/ HTTP/1.1\r\nHost: x\r\n\r\n")
 	for early := 0; ; early++ {
 		answer, body := next(t, reader)

@@ -83,34 +83,18 @@ func TestHTTP2CallersThatReadNothingEnd(t *testing.T) {
 
 // A 100 that is due and a 103 are written by different goroutines of net/http; under -race this test sees it.
 func TestContinueAndEarlyHintsDoNotMeet(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
-	if err != nil {
-		t.Fatal(err)
-	}
 	const early = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
-	var all sync.WaitGroup
-	all.Go(func() {
-		for {
-			conn, err := listener.Accept()
+	e := start(t, one(speaking(t, func(conn net.Conn) {
+		for reader := bufio.NewReader(conn); ; {
+			r, err := http.ReadRequest(reader)
 			if err != nil {
 				return
 			}
-			all.Go(func() {
-				defer conn.Close()
-				for reader := bufio.NewReader(conn); ; {
-					r, err := http.ReadRequest(reader)
-					if err != nil {
-						return
-					}
-					_, _ = io.WriteString(conn, early+"HTTP/1.1 100 Continue\r\n\r\n"+early+early)
-					_, _ = io.Copy(io.Discard, r.Body)
-					_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-				}
-			})
+			_, _ = io.WriteString(conn, early+"HTTP/1.1 100 Continue\r\n\r\n"+early+early)
+			_, _ = io.Copy(io.Discard, r.Body)
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		}
-	})
-	e := start(t, one("http://"+listener.Addr().String()))
-	t.Cleanup(func() { listener.Close() })
+	})))
 	for range 100 {
 		conn, reader := raw(t, e.url, "POST /up/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
 		for {
