@@ -2,8 +2,6 @@
 
 package arena
 
-const debug = false
-
 // trace, ledger, poison and pause do nothing and take no space without -tags edgedebug; see debug_on.go.
 type trace struct{}
 

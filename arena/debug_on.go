@@ -11,8 +11,6 @@ import (
 	"sync"
 )
 
-const debug = true
-
 // trace is the stack of a taker. Copies of a Slot share it, so it is the right one even when somebody else has the slot.
 type trace = *stack
 
