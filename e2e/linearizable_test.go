@@ -19,8 +19,8 @@ import (
 )
 
 // These tests ask porcupine whether what goroutines saw of a limiter.Gate can be explained by one step at a time. A gate
-// is three objects that know nothing of each other, so each has a history of its own (linearizability is local): its
-// line of places, its line of permits, and the Config that Stats repeats.
+// is three objects to its users, so each has a history of its own (linearizability is local): its line of places, its line
+// of permits, and the Config that Stats repeats. That the first two are one word is not used.
 //
 // A call that may wait is two operations over the same time: enter joins the line, and granted, shut or gone (the caller
 // gives up) ends the wait. Place.Acquire is these two on the permits, and a release of the place when it fails; Done is
@@ -160,13 +160,8 @@ func (a *actor) visit() {
 func (a *actor) look() {
 	a.call()
 	s := a.gate.Stats()
-	held := op{kind: look, waiting: s.Blocked, heldMost: s.InFlight}
-	if s.Waiting > 0 {
-		held.held = s.Waiting + s.InFlight
-		held.heldMost = held.held
-	}
-	a.record(&a.places, held)
-	a.record(&a.permits, op{kind: look, held: s.InFlight, heldMost: s.InFlight, waiting: unseen})
+	a.record(&a.places, op{kind: look, held: s.InFlight + s.Waiting, waiting: s.Blocked})
+	a.record(&a.permits, op{kind: look, held: s.InFlight, waiting: unseen})
 	a.record(&a.config, op{kind: read, configured: limiter.Config{Limit: s.Limit, Buffer: s.Buffer, MaxBlocked: s.MaxBlocked}})
 }
 

@@ -38,7 +38,7 @@ type op struct {
 	ends   opKind // of enter: granted, shut or gone, as the wait ends
 
 	limit, maxWaiting int // of resize
-	held, heldMost    int // of look: the least and the most that may be held
+	held              int // of look
 	waiting           int // of look, or unseen
 	configured        limiter.Config
 }
@@ -110,7 +110,7 @@ func (s *lineState) step(o op) bool {
 		s.waiting = 0
 		return true
 	case look:
-		return o.held <= s.held && s.held <= o.heldMost && (o.waiting == unseen || o.waiting == s.waiting)
+		return o.held == s.held && (o.waiting == unseen || o.waiting == s.waiting)
 	default:
 		panic(fmt.Sprintf("bug: operation %d on a line", o.kind))
 	}
@@ -255,7 +255,7 @@ func resized(from, to int64, limit, maxWaiting int) []timed {
 }
 
 func saw(from, to int64, held, waiting int) []timed {
-	return []timed{{from, to, op{kind: look, held: held, heldMost: held, waiting: waiting}}}
+	return []timed{{from, to, op{kind: look, held: held, waiting: waiting}}}
 }
 
 // TestLineModel shows that the model refuses what a line must not do: each history is legal with one ending and illegal

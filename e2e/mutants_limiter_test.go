@@ -5,60 +5,123 @@ package e2e
 // Mutants of the gate.
 var limiterMutants = []mutant{
 	{
-		name: "a lost CAS answers full", file: "line.go", test: "TestHammerExactFull", tags: "gatehammer", times: 100,
-		from: "if l.swap(s, s+heldOne) {\n\t\t\t\treturn nil\n\t\t\t}\n\t\tcase",
-		to:   "if l.swap(s, s+heldOne) {\n\t\t\t\treturn nil\n\t\t\t}\n\t\t\treturn ErrFull\n\t\tcase",
+		name: "a lost CAS answers full", file: "step.go", test: "TestHammerExactFull", tags: "gatehammer", times: 100,
+		from: "if g.swap(s, s-onePlace) {\n\t\t\t\treturn nil\n\t\t\t}\n",
+		to:   "if g.swap(s, s-onePlace) {\n\t\t\t\treturn nil\n\t\t\t}\n\t\t\treturn ErrFull\n",
 	},
 	{
-		name: "a CAS lost on the way to the queue answers full", file: "line.go", test: "TestHammerExactFull", tags: "gatehammer", times: 100,
-		from: "return l.wait(ctx, caller)\n\t\t\t}",
-		to:   "return l.wait(ctx, caller)\n\t\t\t}\n\t\t\treturn ErrFull",
+		name: "a CAS lost on the way to the queue answers full", file: "step.go", test: "TestHammerExactFull", tags: "gatehammer", times: 100,
+		from: "return g.places.wait(ctx, caller)\n\t\t\t}",
+		to:   "return g.places.wait(ctx, caller)\n\t\t\t}\n\t\t\treturn ErrFull",
 	},
 	{
-		name: "a lost CAS lets TryEnter say no", file: "line.go", test: "TestHammerExactFull", tags: "gatehammer", times: 100,
-		from: "pause()\n\t\tif l.swap(s, s+heldOne) {\n\t\t\treturn true\n\t\t}",
-		to:   "pause()\n\t\treturn l.swap(s, s+heldOne)",
+		name: "a lost CAS lets TryEnter say no", file: "gate.go", test: "TestHammerExactFull", tags: "gatehammer", times: 100,
+		from: "pause()\n\t\tif g.swap(s, s-onePlace) {\n\t\t\treturn Place{gate: g, caller: r.Caller}, true\n\t\t}",
+		to:   "pause()\n\t\treturn Place{gate: g, caller: r.Caller}, g.swap(s, s-onePlace)",
 	},
 	{
-		name: "a permit is freed although somebody waits", file: "line.go", test: "TestGateHandsPermitToOldestWaiter",
-		from: "if s.waiting() == 0 && s.held() != 0 && l.swap(s, s-heldOne) {",
-		to:   "if s.held() != 0 && l.swap(s, s-heldOne) {",
+		name: "a permit is freed although somebody waits", file: "step.go", test: "TestGateHandsPermitToOldestWaiter",
+		from: "s&(asideBit|blockedMask) == 0 && room >= 0 && room < c.Limit", to: "s&(asideBit|blockedMask) == 0 && room < c.Limit",
 	},
 	{
-		name: "what is not held can be given back", file: "line.go", test: "TestDoneTwicePanics",
-		from: "if s.waiting() == 0 && s.held() != 0 && l.swap(s, s-heldOne) {",
-		to:   "if s.waiting() == 0 && l.swap(s, s-heldOne) {",
+		name: "a place is freed although somebody is blocked", file: "step.go", test: "TestGateTakesTurnsBetweenCallers",
+		from: "s&(asideBit|blockedMask) == 0 && room >= 0", to: "s&asideBit == 0 && room >= 0",
 	},
 	{
-		name: "a permit is handed on although more than limit are held", file: "line.go",
+		name: "what is not held can be given back: Done", file: "step.go", test: "TestDoneTwicePanics",
+		from: "room >= 0 && room < c.Limit && s.placeRoom() < c.places()", to: "room >= 0 && c != nil",
+	},
+	{
+		name: "what is not held can be given back: Leave", file: "step.go", test: "TestPlaceUsedTwicePanics",
+		from: "placed == 0 {", to: "placed == -1 {",
+	},
+	{
+		name: "a permit is handed on although more than limit are held", file: "word.go",
 		test: "TestGateResizeDownHandsOnOnlyBelowTheNewLimit",
-		from: "case s.waiting() > 0 && s.held() <= s.limit():", to: "case s.waiting() > 0:",
+		from: "s.permitRoom() < 0 && !s.aside()", to: "s.permitRoom() < 0",
 	},
 	{
-		name: "a resize up wakes nobody", file: "line.go", test: "TestGateResizeUpWakesAsManyAsItFrees",
-		from: "grants := min(s.waiting(), max(0, limit-s.held()))", to: "grants := 0",
+		name: "a place is handed on although more than places are held", file: "word.go",
+		test: "TestGateResizedToDropServesTheBlocked",
+		from: "s.blocked() > 0 && s.placeRoom() >= 0", to: "s.blocked() > 0",
+	},
+	{
+		name: "a resize down looks over what is in flight", file: "resize.go", test: "TestGateCountsAsideWhileTooManyAreInFlight",
+		from: "inFlight > c.Limit {", to: "false && inFlight > 0 {",
+	},
+	{
+		name: "a resize up wakes nobody", file: "resize.go", test: "TestGateResizeUpWakesAsManyAsItFrees",
+		from: "permitGrants = waiting - max(0, -permitRoom)", to: "permitGrants = 0",
+	},
+	{
+		name: "a resize up lets no blocked caller in", file: "resize.go", test: "TestGateResizeUpWakesAsManyAsItFrees",
+		from: "placeGrants := min(s.blocked(), max(0, placeRoom))", to: "placeGrants := 0",
 	},
 	{
 		name: "a resize drops one wake-up", file: "line.go", test: "TestGateOutOfQuotaIsWokenByATimer",
-		from: "for range grants {", to: "for range grants - 1 {",
+		from: "for range n {", to: "for range n - 1 {",
 	},
 	{
-		name: "a resize forgets how many may wait", file: "line.go", test: "TestGateFollowsModel",
-		from: "l.maxWaiting[gen].Store(uint32(maxWaiting))", to: "",
+		name: "a resize forgets how many may wait", file: "resize.go", test: "TestGateFollowsModel",
+		from: "g.configs[gen].Store(c)", to: "o := *old; o.Limit, o.Buffer = c.Limit, c.Buffer; g.configs[gen].Store(&o)",
 	},
 	{
-		name: "close forgets a waiter", file: "line.go", test: "TestGateCloseEndsAllWaits",
-		from: "for range s.waiting() {", to: "for range s.waiting() - 1 {",
+		name: "a resize does not wait for who settles", file: "resize.go", test: "TestResizeWaitsForSettlers",
+		from: "g.awaitSettled()", to: "",
 	},
 	{
-		name: "a cancelled waiter keeps its place: it stays counted", file: "line.go",
+		name: "a resize up does not settle", file: "resize.go", test: "TestGateResizedDuringAPauseStaysPaused",
+		from: "if to.unsettled() {\n\t\t\t\tg.settle()\n\t\t\t}\n\t\t\tg.awaitSettled()", to: "g.awaitSettled()",
+	},
+	{
+		name: "the last permit too many does not settle", file: "step.go", test: "TestGateCountsAsideWhileTooManyAreInFlight",
+		from: "if to.unsettled() {\n\t\tg.settle()\n\t}", to: "",
+	},
+	{
+		name: "who gives up while unsettled does not settle", file: "aside.go", test: "TestUnsettledGateIsSettledByWhoeverComes",
+		from: "case s.unsettled():\n\t\t\tg.settle()\n\t\tcase s.aside():", to: "case s.aside():",
+	},
+	{
+		name: "a newcomer while unsettled does not settle", file: "step.go", test: "TestUnsettledGateIsSettledByWhoeverComes",
+		from: "case s.unsettled():\n\t\t\tg.settle()\n\t\tcase s.permitFree():", to: "case s.permitFree():",
+	},
+	{
+		name: "a settler drops one wake-up", file: "aside.go", test: "TestHammerAside", tags: "gatehammer", times: 5,
+		from: "g.permits.resume(grants, granted)", to: "g.permits.resume(grants-1, granted)",
+	},
+	{
+		name: "versions of the word aside return", file: "aside.go", test: "TestStaleAsideCountsNobody",
+		from: "a&^(asideVersion-1) + asideVersion | asideWord(waiting)", to: "asideWord(waiting)",
+	},
+	{
+		name: "a settler does not freeze the word aside", file: "aside.go", test: "TestHammerAside", tags: "gatehammer", times: 5,
+		from: "case !a.frozen():\n\t\t\tg.swapAside(a, a|frozenBit)\n", to: "",
+	},
+	{
+		name: "close forgets a waiter", file: "resize.go", test: "TestGateCloseEndsAllWaits",
+		from: "g.permits.resume(waiting, shut)", to: "g.permits.resume(waiting-1, shut)",
+	},
+	{
+		name: "close forgets a blocked caller", file: "resize.go", test: "TestGateCloseEndsAllWaits",
+		from: "g.places.resume(s.blocked(), shut)", to: "g.places.resume(s.blocked()-1, shut)",
+	},
+	{
+		name: "close forgets who counts aside", file: "resize.go", test: "TestGateClosedWhileTooManyAreInFlight",
+		from: "waiting = g.freezeAside()", to: "waiting = 0",
+	},
+	{
+		name: "a cancelled waiter keeps its place: it stays counted", file: "aside.go",
 		test: "TestGateCancelledWaitersFreeTheirPlacesAtOnce",
-		from: "if l.swap(s, s-waitOne) {\n\t\t\tbreak", to: "if l.swap(s, s) {\n\t\t\tbreak",
+		from: "case g.swap(s, s+onePermit):", to: "case g.swap(s, s):",
 	},
 	{
-		name: "a cancelled waiter keeps its place: it does not leave", file: "gate.go",
+		name: "a cancelled waiter keeps its place: it does not leave", file: "step.go",
 		test: "TestGateCancelledWaitersFreeTheirPlacesAtOnce",
-		from: "g.places.release()\n\t\treturn Permit{}, err", to: "return Permit{}, err",
+		from: "if err != nil {\n\t\tg.leave()\n\t}", to: "",
+	},
+	{
+		name: "a cancelled caller stays blocked", file: "step.go", test: "TestGateCancelledWaitersFreeTheirPlacesAtOnce",
+		from: "if g.swap(s, s-oneBlocked) {", to: "if g.swap(s, s) {",
 	},
 	{
 		name: "a canceller drops the signal of somebody else", file: "line.go", test: "TestHammerGate", tags: "gatehammer", times: 5,
@@ -66,15 +129,15 @@ var limiterMutants = []mutant{
 	},
 	{
 		name: "a canceller keeps what it was granted", file: "line.go", test: "TestHammerGate", tags: "gatehammer", times: 5,
-		from: "if <-w.ch == granted {\n\t\t\t\tl.release()\n\t\t\t}", to: "<-w.ch",
+		from: "if <-w.ch == granted {\n\t\t\t\tl.giveBack()\n\t\t\t}", to: "<-w.ch",
 	},
 	{
 		name: "a cell is cancelled before the count is taken back", file: "line.go", test: "TestHammerGate", tags: "gatehammer", times: 5,
 		from: "func (l *line) giveUp(w *waiter) {\n",
 		to: "func (l *line) giveUp(w *waiter) {\n" +
-			"if !l.queue.cancel(w) { if <-w.ch == granted { l.release() }; return }\n" +
+			"if !l.queue.cancel(w) { if <-w.ch == granted { l.giveBack() }; return }\n" +
 			"pause()\n" +
-			"for { s := l.load(); if s.waiting() == 0 || l.swap(s, s-waitOne) { return } }\n",
+			"l.uncount(); return\n}\n\nfunc (l *line) giveUpOriginal(w *waiter) {\n",
 	},
 	{
 		name: "tail is read after the ticket", file: "queue.go", test: "TestHammerGate", tags: "gatehammer", times: 5,
@@ -123,7 +186,7 @@ var limiterMutants = []mutant{
 		from: "owed == 0 || !t.anyWaiting()", to: "owed == 0 || t.active[0].Load() == 0",
 	},
 	{
-		name: "a bit is cleared and the count not looked at again", file: "turns.go", test: "TestHammerTurns", tags: "gatehammer", times: 5,
+		name: "a bit is cleared and the count not looked at again", file: "turns.go", test: "TestHammerTurns", tags: "gatehammer", times: 40,
 		from: "pause()\n\t\t\tif t.callers[i].waiting.Load() > 0 {", to: "if false {",
 	},
 	{

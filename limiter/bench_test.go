@@ -35,15 +35,6 @@ func (g turnsGate) pair(ctx context.Context, hold func()) {
 	p.Done(Sample{})
 }
 
-// pair on a line alone is what a channel or a mutex with a list does.
-func (l *line) pair(ctx context.Context, hold func()) {
-	if err := l.acquire(ctx, 0); err != nil {
-		panic(err)
-	}
-	hold()
-	l.release()
-}
-
 // chanSemaphore is a buffered channel: no bound on who waits, no resize, no close.
 type chanSemaphore chan struct{}
 
@@ -57,7 +48,7 @@ func (s chanSemaphore) pair(ctx context.Context, hold func()) {
 	<-s
 }
 
-// listSemaphore does what a line does with a mutex and a list.
+// listSemaphore bounds permits with a mutex and a list of who waits, oldest first.
 type listSemaphore struct {
 	mu          sync.Mutex
 	held, limit int
@@ -140,8 +131,8 @@ func measureCPU(b *testing.B) (report func()) {
 	return func() { b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op") }
 }
 
-// BenchmarkGate compares a gate, which bounds places and permits, with one caller and with turns among 64, and one of
-// its two lines with a buffered channel and with a mutex and a list, which bound permits only.
+// BenchmarkGate compares a gate, which bounds places and permits, with one caller and with turns among 64, with a buffered
+// channel and with a mutex and a list, which bound permits only.
 //
 // alone: one goroutine. ample: all processors, always a permit free. parked: 64 goroutines for 4 permits that yield
 // while they hold one, so that most acquires park.
@@ -153,11 +144,6 @@ func BenchmarkGate(b *testing.B) {
 		{"gate", func(limit int) semaphore { return New(Config{Limit: limit, Buffer: 1000}) }},
 		{"turns", func(limit int) semaphore {
 			return turnsGate{New(Config{Limit: limit, Buffer: 1000, Callers: 64})}
-		}},
-		{"line", func(limit int) semaphore {
-			l := &line{}
-			l.init(limit, 1000, 1)
-			return l
 		}},
 		{"channel", func(limit int) semaphore { return make(chanSemaphore, limit) }},
 		{"mutexlist", func(limit int) semaphore { return newListSemaphore(limit) }},

@@ -52,6 +52,8 @@ func (c Config) mustBeInRange() {
 	}
 }
 
+func (c *Config) places() int { return c.Limit + c.Buffer }
+
 // Request says for whom a place is asked.
 type Request struct {
 	// Caller says who asks: a number, or a hash, of the gate's user. Numbers that are equal modulo Config.Callers are
@@ -71,8 +73,8 @@ type Sample struct {
 // Gate admits callers to one provider: at most Limit hold a permit, at most Limit+Buffer hold a place, and at most
 // MaxBlocked wait for a place.
 //
-// It is two lines in a row. A caller takes a place before it buffers its request (so a blocked one holds no memory) and
-// turns it into a permit after that:
+// A caller takes a place before it buffers its request (so a blocked one holds no memory) and turns it into a permit after
+// that:
 //
 //	MaxBlocked wait ──► places: Limit+Buffer ──► permits: Limit ──► in flight
 //
@@ -82,16 +84,17 @@ type Sample struct {
 // With Config.Callers above 1, each line is served in turns: one request of each caller that waits, then around again.
 //
 // A Gate is made by New, must not be copied, and is safe for concurrent use. Nothing on the way of a request takes a
-// lock.
+// lock. A visit that waits for nothing is two compare-and-swaps on one word: Acquire and Done; with Enter, three.
 type Gate struct {
-	places  line
-	permits line
+	state
+
+	places, permits line // who waits for one
 
 	meanHeld atomic.Int64 // nanoseconds, moving average of Sample.Held; 0: none yet
 	_        [56]byte     // every Done may write meanHeld; config is only read
 
-	config   atomic.Pointer[Config]
-	resizing sync.Mutex // Resize and Close, one at a time
+	config   atomic.Pointer[Config] // as last set, also after Close
+	resizing sync.Mutex             // Resize and Close, one at a time
 }
 
 // New makes a gate. It panics when a value of c is out of range. The gate holds no goroutine and no other resource, so
@@ -100,8 +103,9 @@ func New(c Config) *Gate {
 	c.mustBeInRange()
 	g := &Gate{}
 	g.config.Store(&c)
-	g.places.init(c.Limit+c.Buffer, c.MaxBlocked, c.Callers)
-	g.permits.init(c.Limit, countMax, c.Callers)
+	g.init(&c)
+	g.places.init(c.Callers, g.uncountBlocked, g.leave)
+	g.permits.init(c.Callers, g.uncountWaiting, g.release)
 	return g
 }
 
@@ -111,7 +115,11 @@ func New(c Config) *Gate {
 // It returns ErrFull, ErrClosed, or the cause of ctx when ctx ends before a place is free; then nothing is held. A
 // place that is free is given without a look at ctx.
 func (g *Gate) Enter(ctx context.Context, r Request) (Place, error) {
-	if err := g.places.acquire(ctx, r.Caller); err != nil {
+	s := g.load()
+	if s.placeFree() && g.swap(s, s-onePlace) {
+		return Place{gate: g, caller: r.Caller}, nil
+	}
+	if err := g.enter(ctx, r.Caller); err != nil {
 		return Place{}, err
 	}
 	return Place{gate: g, caller: r.Caller}, nil
@@ -120,20 +128,29 @@ func (g *Gate) Enter(ctx context.Context, r Request) (Place, error) {
 // TryEnter takes a place if one is free and never waits. ok false means that Enter would wait, or say why it cannot. The
 // place must be given back as one of Enter's.
 func (g *Gate) TryEnter(r Request) (place Place, ok bool) {
-	if !g.places.try() {
-		return Place{}, false
+	for {
+		s := g.load()
+		if !s.placeFree() {
+			return Place{}, false
+		}
+		pause()
+		if g.swap(s, s-onePlace) {
+			return Place{gate: g, caller: r.Caller}, true
+		}
 	}
-	return Place{gate: g, caller: r.Caller}, true
 }
 
 // Acquire is Enter and Place.Acquire in one, for callers that have nothing to do in between. The permit must be given
 // back by Permit.Done. It returns the errors of both, and then holds nothing.
 func (g *Gate) Acquire(ctx context.Context, r Request) (Permit, error) {
-	place, err := g.Enter(ctx, r)
-	if err != nil {
+	s := g.load()
+	if s.placeFree() && s.permitFree() && g.swap(s, s-onePlace-onePermit) {
+		return Permit{gate: g}, nil
+	}
+	if err := g.enterAndAcquire(ctx, r.Caller); err != nil {
 		return Permit{}, err
 	}
-	return place.Acquire(ctx)
+	return Permit{gate: g}, nil
 }
 
 // Place is the right to stand in the building: to buffer a request and to wait for a permit. It belongs to one
@@ -154,8 +171,11 @@ func (pl *Place) Acquire(ctx context.Context) (Permit, error) {
 		panic("bug: limiter: Acquire on a place that is not held")
 	}
 	pl.gate = nil
-	if err := g.permits.acquire(ctx, pl.caller); err != nil {
-		g.places.release()
+	s := g.load()
+	if s.permitFree() && g.swap(s, s-onePermit) {
+		return Permit{gate: g}, nil
+	}
+	if err := g.acquire(ctx, pl.caller); err != nil {
 		return Permit{}, err
 	}
 	return Permit{gate: g}, nil
@@ -169,7 +189,7 @@ func (pl *Place) Leave() {
 		return
 	}
 	pl.gate = nil
-	g.places.release()
+	g.leave()
 }
 
 // Permit is the right to one request in flight. It belongs to one goroutine at a time and must not be copied once it
@@ -186,9 +206,10 @@ func (p *Permit) Done(s Sample) {
 		panic("bug: limiter: Done on a permit that is not held")
 	}
 	p.gate = nil
-	// The permit first: whoever gets the place then finds the permit that went with it.
-	g.permits.release()
-	g.places.release()
+	now := g.load()
+	if !g.quiet(now) || !g.swap(now, now+onePlace+onePermit) {
+		g.done()
+	}
 	if s.Held > 0 {
 		g.learn(s.Held)
 	}
@@ -203,9 +224,7 @@ func (g *Gate) Resize(c Config) {
 	g.resizing.Lock()
 	defer g.resizing.Unlock()
 	g.config.Store(&c)
-	// As in Done, the permit first.
-	g.permits.resize(c.Limit, countMax)
-	g.places.resize(c.Limit+c.Buffer, c.MaxBlocked)
+	g.resize(&c)
 }
 
 // Close ends the gate for good: every waiter and every newcomer gets ErrClosed, also who holds a place and asks for a
@@ -214,6 +233,5 @@ func (g *Gate) Resize(c Config) {
 func (g *Gate) Close() {
 	g.resizing.Lock()
 	defer g.resizing.Unlock()
-	g.places.close()
-	g.permits.close()
+	g.close()
 }

@@ -128,8 +128,7 @@ func hammer(t *testing.T, c Config, resize bool) {
 	}
 	others.Go(func() {
 		for ; !stop.Load(); runtime.Gosched() {
-			sampleWord(t, "places", g.places.load(), !resize)
-			sampleWord(t, "permits", g.permits.load(), !resize)
+			sampleState(t, g, !resize)
 		}
 	})
 	if resize {
@@ -158,13 +157,29 @@ func hammer(t *testing.T, c Config, resize bool) {
 	t.Logf("%d permits, %d left, %+v", counts.permits.Load(), counts.left.Load(), s)
 }
 
-// sampleWord checks S1, and the limit of a line that is not resized.
-func sampleWord(t *testing.T, name string, s word, fixed bool) {
-	if s.waiting() > 0 && s.held() < s.limit() {
-		t.Errorf("%s: %d waiting with %d of %d held (S1)", name, s.waiting(), s.held(), s.limit())
+// sampleState checks S1 and S12, and the bounds of a gate that is not resized.
+func sampleState(t *testing.T, g *Gate, fixed bool) {
+	a := g.loadAside()
+	s, c := g.look()
+	placed, inFlight := s.counts(c)
+	waiting := 0
+	switch {
+	case !s.aside():
+		waiting = max(0, -s.permitRoom())
+	case g.loadAside() == a && !a.frozen():
+		waiting = a.waiting()
 	}
-	if fixed && s.held() > s.limit() {
-		t.Errorf("%s: %d held, limit %d", name, s.held(), s.limit())
+	if s.blocked() > 0 && placed < c.places() {
+		t.Errorf("%d blocked with %d of %d places held (S1)", s.blocked(), placed, c.places())
+	}
+	if waiting > 0 && s.permitFree() {
+		t.Errorf("%d waiting with %d of %d in flight (S1)", waiting, inFlight, c.Limit)
+	}
+	if placed < 0 || inFlight < 0 || inFlight+waiting > placed {
+		t.Errorf("%d in flight, %d waiting, %d placed (S12)", inFlight, waiting, placed)
+	}
+	if fixed && (placed > c.places() || inFlight > c.Limit || s.aside()) {
+		t.Errorf("%d placed, %d in flight, aside %v, bounds %+v", placed, inFlight, s.aside(), *c)
 	}
 }
 

@@ -104,15 +104,25 @@ func ended(t *testing.T, cause error) context.Context {
 	return ctx
 }
 
-// checkAtRest checks a gate that nobody uses any more: nothing is held, no waiter and no signal is left in a queue, the
-// queues have shrunk, and no caller has a count or is owed anything (S2, S5, S6, S9, S10).
+// checkAtRest checks a gate that nobody uses any more: nothing is held, nobody counts as waiting, in neither word, no waiter
+// and no signal is left in a queue, the queues have shrunk, and no caller has a count or is owed anything (S2, S5, S6, S9,
+// S10).
 func checkAtRest(t *testing.T, g *Gate) {
 	t.Helper()
 	wantHeld(t, g, 0, 0, 0)
+	s, c := g.look()
+	room := [2]int{s.placeRoom(), s.permitRoom()}
+	want := [2]int{c.places(), c.Limit}
+	if s.closed() {
+		want = [2]int{}
+	}
+	if room != want || s.blocked() != 0 || s.aside() != s.closed() {
+		t.Errorf("at rest: room for %v of %v, blocked %d, aside %v", room, want, s.blocked(), s.aside())
+	}
+	if n := g.settling.Load(); n != 0 {
+		t.Errorf("%d in settle at rest", n)
+	}
 	for name, l := range map[string]*line{"places": &g.places, "permits": &g.permits} {
-		if s := l.load(); s.held() != 0 || s.waiting() != 0 {
-			t.Errorf("%s: held %d, waiting %d at rest", name, s.held(), s.waiting())
-		}
 		for i, q := range queuesOf(l) {
 			live, left := q.survey()
 			if live != 0 || left != 0 {

@@ -31,8 +31,8 @@ func TestNewAndResizePanicOutOfRange(t *testing.T) {
 	for _, g := range []*Gate{New(largest), New(Config{})} {
 		g.Resize(Config{Buffer: 965536}) // a pause
 		g.Resize(largest)
-		if got := []int{g.permits.load().limit(), g.places.load().limit()}; !slices.Equal(got, []int{65536, 965536}) {
-			t.Errorf("limits of the lines: %v", got)
+		if got := []int{g.load().permitRoom(), g.load().placeRoom()}; !slices.Equal(got, []int{65536, 965536}) {
+			t.Errorf("room in an empty gate: %v", got)
 		}
 	}
 }

@@ -27,7 +27,7 @@ var (
 )
 
 // An order of service brings anonymous signals to waiters. Its user calls resume exactly once for every waiter that it
-// no longer counts as waiting, be it before or after that waiter's place (line's S2).
+// no longer counts as waiting, be it before or after that waiter's place (state's S2).
 type order interface {
 	// place puts w in line and returns none, or the signal that was already there for it: then w is not in line.
 	place(w *waiter) signal
@@ -68,7 +68,7 @@ type order interface {
 //     before the ticket's segment.
 //   - ABA in a cell: S4, and segments are collected, never reused. A pool of segments would break it.
 //   - Waiter used again too early: resume touches ch only after it won the cell, and then sends once; the waiter goes
-//     back to its pool only after it received, or won its cell for cancelled (line's S5).
+//     back to its pool only after it received, or won its cell for cancelled (state's S5).
 //
 // Memory order: a waiter's fields are plain. place writes segment and cell before the CAS that publishes the waiter,
 // and only its own caller reads them. What the resumer wrote before resume happens before place or the receive

@@ -9,8 +9,7 @@ import (
 const meanWeight = 16
 
 // Stats is a look at a gate. The first group is its configuration, the second what is held now, the third counts since
-// New. Waiting is the difference of two counts read one after the other, so under load it may be off by the requests
-// that moved in between; everything else is exact at the moment it was read.
+// New. The second group is exact, all of it at one moment; of the others each is exact at the moment it was read.
 type Stats struct {
 	Limit      int // permits, as last configured; stays after Close
 	Buffer     int // places beyond the permits, as last configured
@@ -28,16 +27,17 @@ type Stats struct {
 
 // Stats returns the gate's counts. It takes no lock and costs a dozen loads.
 func (g *Gate) Stats() Stats {
+	s, bounds := g.look()
+	placed, inFlight := s.counts(bounds)
 	c := g.config.Load()
-	permits, places := g.permits.load(), g.places.load()
 	return Stats{
 		Limit:      c.Limit,
 		Buffer:     c.Buffer,
 		MaxBlocked: c.MaxBlocked,
 
-		InFlight: permits.held(),
-		Waiting:  max(0, places.held()-permits.held()),
-		Blocked:  places.waiting(),
+		InFlight: inFlight,
+		Waiting:  placed - inFlight,
+		Blocked:  s.blocked(),
 
 		Waited: g.places.waited.Load() + g.permits.waited.Load(),
 		Full:   g.places.full.Load(), // the line for permits is never full
@@ -54,11 +54,12 @@ func (g *Gate) Stats() Stats {
 // a place and a permit are free, and while no Sample told how long permits are held. A paused gate counts as one with
 // Limit 1, for lack of anything better.
 func (g *Gate) ExpectedWait() time.Duration {
-	permits, places := g.permits.load(), g.places.load()
-	if permits.held() < permits.limit() && places.held() < places.limit() {
+	s, bounds := g.look()
+	if s.permitFree() && s.placeFree() {
 		return 0
 	}
-	before := max(0, places.held()-permits.held()) + places.waiting()
+	placed, inFlight := s.counts(bounds)
+	before := placed - inFlight + s.blocked()
 	limit := max(1, g.config.Load().Limit)
 	wait := float64(before+1) * float64(g.meanHeld.Load()) / float64(limit)
 	return time.Duration(min(wait, math.MaxInt64/2)) // beyond an int64 the conversion is not defined

@@ -16,7 +16,7 @@ import (
 //	callers   │      └► waiting 2, queue: [w][w]
 //	          └───────► waiting 5, queue: [w][g][w][w][w][w]      one signal between its count and its waiter
 //
-// waiting is to a caller's queue what the count in the word is to the line: the live waiters that have no signal coming.
+// waiting is to a caller's queue what the count in the state is to the line: the live waiters that have no signal coming.
 // place raises it before it takes a ticket; resume and cancel lower it before they touch a cell.
 //
 // Invariants:
@@ -26,7 +26,7 @@ import (
 //	S11  When nobody is inside place or resume, the bit of each caller that is waiting is set.
 //
 // Hazards:
-//   - Signal before its waiter: the line counted a waiter that has not come to its count here. The signal is owed.
+//   - Signal before its waiter: the state counts a waiter that has not come to its count here. The signal is owed.
 //     place raises its count and then looks at owed; resume raises owed and then looks at the counts: one of the two
 //     sees the other, and settles (S10).
 //   - The bit of a caller is cleared while somebody comes: who clears it looks at the count again, and sets it again. In
@@ -34,8 +34,8 @@ import (
 //     waits for nobody.
 //   - Grant meets cancel: as in the line, the count first, then the cell. A count of 0 says that a signal is on its way in
 //     this queue. If the cell is lost all the same, the signal was for another waiter of the same caller, and goes there.
-//   - A signal that is counted on goes to somebody else: between the line's count and resume's choice a newcomer may
-//     come, and its turn may be sooner. Nobody may therefore wait for a signal because the line's count is 0; promised
+//   - A signal that is counted on goes to somebody else: between the state's count and resume's choice a newcomer may
+//     come, and its turn may be sooner. Nobody may therefore wait for a signal because the state's count is 0; promised
 //     says when one may.
 //   - Two resumers take the same turn: cursor moves by a CAS, before the count is lowered. (ABA: after a whole round
 //     inside one load-to-CAS window, a caller that came within it may be passed over once.)
@@ -45,7 +45,7 @@ import (
 //
 // Progress and bounds: lock-free. resume looks at one word for 64 callers, at each count when something is owed, and
 // clears a caller's bit once for each time that it went idle. A caller costs about 430 bytes. owed and waiting are
-// bounded by the line's waiting.
+// bounded by the state's count.
 type turns struct {
 	callers []callerQueue   // fixed
 	active  []atomic.Uint64 // a bit for each of callers; the slice is fixed

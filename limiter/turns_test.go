@@ -198,8 +198,9 @@ func TestCancelledWaiterDoesNotWaitForANewcomersSignal(t *testing.T) {
 
 		// The first half of release, as if it were preempted there.
 		p.gate = nil
-		if s := l.load(); s.waiting() != 1 || !l.swap(s, s-waitOne) {
-			t.Fatalf("%d waiting, want 1", s.waiting())
+		s := g.load()
+		if to, handOn := s.release(); !handOn || !g.swap(s, to) {
+			t.Fatalf("permit room %d, want one waiting", s.permitRoom())
 		}
 		cancel(gone)
 		for range 200 {
@@ -208,7 +209,7 @@ func TestCancelledWaiterDoesNotWaitForANewcomersSignal(t *testing.T) {
 		newcomer := wait(t.Context(), 0)
 		within("the newcomer is placed", func() bool { return g.Stats().Waited == 2 })
 		l.queue.resume(granted)
-		g.places.release()
+		g.leave()
 
 		// The newcomer keeps its permit meanwhile.
 		within("the old waiter ends", func() bool { return len(old) == 1 })
