@@ -9,8 +9,10 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 # Tools, pinned.
 GOLANGCI_LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-# What the tests need beside Go, as Debian packages: the roots to fetch modules, and a C compiler for race.
-TEST_PACKAGES := ca-certificates gcc libc6-dev curl spin
+# What the tests need beside Go, as Debian packages: the roots to fetch modules, a C compiler for race, what builds the
+# wasm examples and guests, and a Redis for plugins that use one. Node and npm may be here from elsewhere.
+TEST_PACKAGES := ca-certificates gcc libc6-dev curl spin wabt clang lld rustc cargo libstd-rust-dev-wasm32 redis-server
+TEST_PACKAGES += $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
 
 # The modules of this repository, and the systems beside Linux that edge must compile for.
 MODULES := . bench e2e
@@ -26,7 +28,7 @@ MAKEFLAGS     += --no-print-directory
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/edge, static and stripped
@@ -49,8 +51,8 @@ race: ## run the tests under the race detector; needs gcc
 	CGO_ENABLED=1 $(GO) test -race -tags edgedebug,gatehammer -run Hammer ./arena ./limiter
 
 .PHONY: hammer
-hammer: ## 100,000 requests through the whole proxy under the race detector; callers leave at every stage
-	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./proxy -run HammerProxy -v -hammer=100000
+hammer: ## 100,000 requests, and 10,000 streams through a plugin, under the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./proxy -run Hammer -v -hammer=100000
 
 .PHONY: e2e
 e2e: ## run the end-to-end tests (their own module)
@@ -68,6 +70,14 @@ mutants: ## show that each listed mutant fails the test that is named for it
 .PHONY: spin
 spin: ## check the model of the gate's queue; needs spin and gcc
 	limiter/testdata/spin/run.sh
+
+.PHONY: wasm
+wasm: ## build the .wasm files of the examples anew
+	@GO="$(GO)" wasm-examples/build.sh
+
+.PHONY: wasm-verify
+wasm-verify: ## check that the .wasm files of the examples are what their sources give
+	@GO="$(GO)" wasm-examples/build.sh verify
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (30s)
@@ -120,12 +130,15 @@ test-deps: ## install what the tests need and is missing (Debian, root or sudo)
 	@missing=; for package in $(TEST_PACKAGES); do \
 		dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
 	done; \
-	if test -z "$$missing"; then echo "make test-deps: nothing is missing"; exit; fi; \
+	if test -z "$$missing"; then echo "make test-deps: no package is missing"; exit; fi; \
 	command -v apt-get >/dev/null || { echo "make test-deps: no apt-get here; install what corresponds to:$$missing" >&2; exit 1; }; \
 	sudo=; if test "$$(id -u)" != 0; then sudo=sudo; fi; \
 	echo "make test-deps: installing$$missing"; \
 	$$sudo apt-get update -q </dev/null && \
 	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing </dev/null
+	@for example in pick-model token-meter; do \
+		(cd wasm-examples/$$example && { npm ls >/dev/null 2>&1 || npm ci --ignore-scripts --no-audit --no-fund; }) || exit; \
+	done
 
 .PHONY: image
 image: ## build the container image IMAGE (edge)
