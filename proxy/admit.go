@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -31,7 +33,7 @@ func (x *exchange) enter() (err error) {
 
 // hold reads the content as far as one slot goes, so that a slow uploader holds no permit.
 func (x *exchange) hold() error {
-	b := x.body.Load()
+	b := x.content()
 	if b == nil || b.size > 0 || expectsContinue(x.r) {
 		return nil
 	}
@@ -41,20 +43,26 @@ func (x *exchange) hold() error {
 // receive reads content into memory, within what the whole request has: from its arrival, queue_timeout and
 // the provider's timeout together. A caller that sends a byte now and then does not hold a place for ever.
 func (x *exchange) receive(b *body, limit int64, see func([]byte)) error {
-	timeout := x.gen.longest
-	if x.end != nil {
-		timeout = x.end.config.Timeout
-	}
-	if timeout > 0 {
-		left := x.gen.config.QueueTimeout + timeout - time.Since(x.arrived)
-		if err := x.watch(deadlineBody, max(left, time.Microsecond)); err != nil {
-			return err
-		}
+	if err := x.watchBody(); err != nil {
+		return err
 	}
 	if err := x.reading(b.fill(limit, see)); err != nil {
 		return err
 	}
 	return x.unwatch()
+}
+
+// watchBody bounds a wait for content by what the whole request has.
+func (x *exchange) watchBody() error {
+	timeout := x.gen.longest
+	if x.end != nil {
+		timeout = x.end.config.Timeout
+	}
+	if timeout == 0 {
+		return nil
+	}
+	left := x.gen.config.QueueTimeout + timeout - time.Since(x.arrived)
+	return x.watch(deadlineBody, max(left, time.Microsecond))
 }
 
 // admit turns the place into a permit, oldest first.
@@ -89,7 +97,12 @@ func (x *exchange) admission(err error) error {
 // reading returns why the content could not be read. net/http ends the request's context when a read fails,
 // also when we ended it: so a deadline of ours comes first, and what is left means that the caller has gone.
 func (x *exchange) reading(err error) error {
-	if (errors.Is(err, errBodyRead) || errors.Is(err, errBodyTimeout)) && x.ctx.Err() != nil {
+	if errors.Is(err, errFiltered) {
+		if own, failed := x.pipeFailed(); failed {
+			return cmp.Or(own, errReplied)
+		}
+	}
+	if (errors.Is(err, errBodyRead) || errors.Is(err, errBodyTimeout) || errors.Is(err, context.Canceled)) && x.ctx.Err() != nil {
 		return x.cause()
 	}
 	return err

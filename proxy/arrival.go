@@ -12,9 +12,10 @@ type arrival struct {
 	gen *generation // pinned for the whole exchange
 	r   *http.Request
 
-	route  *route
-	end    *endpoint // nil until the provider is known
-	target string    // what follows the base URL
+	route   *route
+	end     *endpoint       // nil until the provider is known
+	target  string          // what follows the base URL
+	plugins []*loadedPlugin // of the route
 }
 
 // look fills in a. An error says why the request goes nowhere.

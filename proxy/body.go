@@ -33,6 +33,9 @@ type body struct {
 	whole    atomic.Bool   // src was read to its end, or failed; read by the sweeper
 	deadline atomic.Uint64 // of the Read going on, as in clock; 0 = none. Read and cleared by the sweeper
 
+	declared int64 // bytes that the content is said to have; -1: not known, or not to be relied on
+	piped    bool  // src is a filter, whose errors stay as they are
+
 	// The handler's until a reader exists, and fixed from then on.
 	slots   [heldSlots]arena.Slot[bodyBlock]
 	blocks  [][]byte // the held content in order: views of slots, then heap
@@ -47,9 +50,82 @@ type body struct {
 }
 
 func newBody(ctx context.Context, a *arrival, hint uint32) *body {
-	b := &body{p: a.p, gen: a.gen, ctx: ctx, src: a.r.Body, hint: hint}
+	b := &body{p: a.p, gen: a.gen, ctx: ctx, src: a.r.Body, hint: hint, declared: a.r.ContentLength}
 	b.refs.Store(1)
 	return b
+}
+
+// newHeldBody returns a content of Edge's own making, empty so far. Its maker is its one user.
+func newHeldBody(x *exchange) *body {
+	b := &body{p: x.p, gen: x.gen, ctx: x.ctx, hint: x.hint}
+	b.refs.Store(1)
+	b.whole.Store(true)
+	return b
+}
+
+// newPipedBody returns the content that src gives, of the length that the one before had.
+func newPipedBody(x *exchange, src io.ReadCloser) *body {
+	b := &body{p: x.p, gen: x.gen, ctx: x.ctx, src: src, hint: x.hint, declared: x.declaredLength(), piped: true}
+	b.refs.Store(1)
+	return b
+}
+
+// append adds p to a content of Edge's own. It may return errMemory.
+func (b *body) append(p []byte) error {
+	for len(p) > 0 {
+		room, err := b.room()
+		if err != nil {
+			return err
+		}
+		n := copy(room, p)
+		b.grow(n)
+		p = p[n:]
+	}
+	return nil
+}
+
+// receive adds what one Read of src gives. It returns what Read does, or errMemory.
+func (b *body) receive(src io.Reader) (int, error) {
+	room, err := b.room()
+	if err != nil {
+		return 0, err
+	}
+	n, err := src.Read(room)
+	b.grow(n)
+	return n, err
+}
+
+// grow counts n bytes that were put into room.
+func (b *body) grow(n int) {
+	last := len(b.blocks) - 1
+	b.blocks[last] = b.blocks[last][:len(b.blocks[last])+n]
+	b.size += int64(n)
+}
+
+// length is the bytes that are held, without those that are cut out.
+func (b *body) length() int64 { return b.size - (b.cutTo - b.cutFrom) }
+
+// copyAt copies what is held from offset on, without what is cut out, and returns how much it was.
+func (b *body) copyAt(into []byte, offset int64) (n int) {
+	at := int64(0) // of the block, in what is held
+	for _, block := range b.blocks {
+		for n < len(into) {
+			from := offset + int64(n) // in what is held, from here on
+			if from >= b.cutFrom {
+				from += b.cutTo - b.cutFrom
+			}
+			end := at + int64(len(block))
+			if from < b.cutFrom {
+				end = min(end, b.cutFrom)
+			}
+			if from < at || from >= end {
+				break
+			}
+			n += copy(into[n:], block[from-at:end-at])
+		}
+		at += int64(len(block))
+	}
+	return n
 }
 
 // release ends one use of b.
@@ -79,9 +155,7 @@ func (b *body) fill(limit int64, see func([]byte)) error {
 		}
 		n, err := b.take(room[:min(int64(len(room)), limit-b.size)])
 		if n > 0 {
-			last := len(b.blocks) - 1
-			b.blocks[last] = b.blocks[last][:len(b.blocks[last])+n]
-			b.size += int64(n)
+			b.grow(n)
 			if see != nil {
 				see(room[:n])
 			}
@@ -160,6 +234,8 @@ func (b *body) takeWhile(into []byte, wanted func() bool) (int, error) {
 	case errors.Is(err, io.EOF):
 		b.whole.Store(true)
 		return n, io.EOF
+	case b.piped:
+		b.err = err
 	default:
 		b.err = errBodyRead
 	}
@@ -177,6 +253,9 @@ func (b *body) failure() error {
 
 // complete reports whether the caller's content was read to its end.
 func (b *body) complete() bool { return b.whole.Load() && b.err == nil }
+
+// kept reports whether all of the content is held: a reader has it from the beginning, any number of times.
+func (b *body) kept() bool { return b.complete() && b.read <= b.size }
 
 // abandon ends a read that the upstream client may still be in, and makes all later ones fail.
 func (b *body) abandon(interrupt func()) {

@@ -106,14 +106,9 @@ func appendWithoutKeys(dst []byte, target string, drop func(value string) bool) 
 	return dst
 }
 
-// credentials takes out of q what is not for the provider, sets the configured fields and puts the provider's
-// key in. The key goes in last, so that nothing else ever sees it.
-func (x *exchange) credentials(q *upstream.Request) error {
-	key, err := x.gen.keys.Key(x.end.name, x.model)
-	if err != nil {
-		return worded(errKeySource, "there is no key for %s", x.end.name)
-	}
-	if key != "" { // replaces the caller's own in all four forms
+// withoutTokens takes out of q what the caller has shown to Edge and is not for the provider.
+func (x *exchange) withoutTokens(q *upstream.Request) {
+	if x.key != "" { // replaces the caller's own in all four forms
 		for _, name := range credentialHeaders {
 			q.Fields.Del(name)
 		}
@@ -124,13 +119,17 @@ func (x *exchange) credentials(q *upstream.Request) error {
 		})
 		x.dropKeys(q, x.known)
 	}
+}
+
+// withKey sets the configured fields and puts the provider's key in. It comes last, so that nothing else ever sees
+// them.
+func (x *exchange) withKey(q *upstream.Request) {
 	for _, field := range x.end.extra {
 		q.Fields.Set(field.Name, field.Value)
 	}
-	if key != "" {
-		q.Fields.Set(x.end.manners.KeyHeader, x.end.manners.KeyPrefix+key.Reveal())
+	if x.key != "" {
+		q.Fields.Set(x.end.manners.KeyHeader, x.end.manners.KeyPrefix+x.key.Reveal())
 	}
-	return nil
 }
 
 // dropKeys takes key parameters out of the target, which it writes anew in the header block.

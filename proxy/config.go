@@ -77,6 +77,17 @@ type Config struct {
 	// Routes are the configured routes, beside the built-in ones.
 	Routes []Route `json:"routes" envPrefix:"ROUTES"`
 
+	// Plugins are the WASM modules that routes and providers name.
+	Plugins []Plugin `json:"plugins" envPrefix:"PLUGINS"`
+
+	// CacheDir is a folder where compiled plugins are kept between two starts; it is made when it is missing.
+	// None, or one that cannot be written, means memory only.
+	CacheDir string `json:"cache_dir" env:"CACHE_DIR"`
+
+	// PluginLoaded is called after each plugin that New and Reload have compiled: how many of how many are done. It may
+	// be called by several goroutines at once.
+	PluginLoaded func(name string, done, of int) `json:"-"`
+
 	// Keys gives each request its provider's key. Nil means the keys in Providers.
 	Keys KeySource `json:"-"`
 
@@ -156,6 +167,9 @@ type Provider struct {
 
 	// Fallbacks are the providers tried when this one fails. This version sends every request once.
 	Fallbacks []string `json:"fallbacks" env:"FALLBACKS"`
+
+	// Plugins run after admission, around this provider: the first sees the request first and the answer last.
+	Plugins []string `json:"plugins" env:"PLUGINS"`
 }
 
 // Key is one credential of a provider.
@@ -184,8 +198,11 @@ type Route struct {
 	// StripPrefix is cut from the front of the target.
 	StripPrefix string `json:"strip_prefix" env:"STRIP_PREFIX"`
 
-	// Provider is where the request goes.
+	// Provider is where the request goes. None adds the plugins to the built-in route that the request matches.
 	Provider string `json:"provider" env:"PROVIDER"`
+
+	// Plugins run before admission: the first sees the request first and the answer last.
+	Plugins []string `json:"plugins" env:"PLUGINS"`
 }
 
 // KeySource gives a request its provider's key.
@@ -196,7 +213,7 @@ type KeySource interface {
 	Key(provider, model string) (Secret, error)
 }
 
-const maxNameBytes = 64 // of a provider
+const maxNameBytes = 64 // of a provider or a plugin
 
 // DefaultConfig returns the configuration of the balanced profile, without providers.
 func DefaultConfig() Config {
@@ -242,6 +259,7 @@ func (p Provider) Clone() Provider {
 	}
 	p.ExtraHeaders = maps.Clone(p.ExtraHeaders)
 	p.Fallbacks = slices.Clone(p.Fallbacks)
+	p.Plugins = slices.Clone(p.Plugins)
 	return p
 }
 
@@ -298,6 +316,7 @@ func (c Config) Validate() error {
 			seen[id] = i
 		}
 	}
+	faults = append(faults, pluginFaults(c)...)
 	if len(faults) == 0 {
 		return nil
 	}
@@ -346,7 +365,7 @@ func providerFaults(path, name string, p Provider, all map[string]Provider) (fau
 	}
 	for i, other := range p.Fallbacks {
 		if _, ok := all[other]; !ok {
-			add(fmt.Sprintf(".fallbacks[%d]", i), strconv.Quote(other), "a configured provider"+nearest(other, all))
+			add(fmt.Sprintf(".fallbacks[%d]", i), strconv.Quote(other), "a configured provider"+nearest(other, slices.Sorted(maps.Keys(all))))
 		}
 	}
 	return faults
@@ -363,10 +382,12 @@ func routeFaults(path string, r Route, providers map[string]Provider) (faults []
 	if r.StripPrefix != "" && !strings.HasPrefix(strings.TrimSuffix(r.Path, "*"), r.StripPrefix) {
 		add(".strip_prefix", strconv.Quote(r.StripPrefix), "the beginning of path, "+strconv.Quote(r.Path))
 	}
-	if r.Provider == "" {
-		add(".provider", `""`, "a configured provider")
-	} else if _, ok := providers[r.Provider]; !ok {
-		add(".provider", strconv.Quote(r.Provider), "a configured provider"+nearest(r.Provider, providers))
+	if _, ok := providers[r.Provider]; r.Provider == "" {
+		if len(r.Plugins) == 0 {
+			add(".provider", `""`, "a configured provider, since the route has no plugins")
+		}
+	} else if !ok {
+		add(".provider", strconv.Quote(r.Provider), "a configured provider"+nearest(r.Provider, slices.Sorted(maps.Keys(providers))))
 	}
 	return faults
 }

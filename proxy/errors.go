@@ -36,6 +36,11 @@ var (
 	errDraining      = errors.New("this Edge is shutting down; try again at once, on a new connection")
 	errLoop          = errors.New("the request has been through this Edge before")
 	errDrainDeadline = errors.New("the drain timeout has ended")
+	errPlugin        = errors.New("a plugin failed")
+	errPluginBusy    = errors.New("no instance of a plugin was free in time")
+	errPluginBody    = errors.New("the request body is larger than a plugin takes (max_body_mb)")
+	errPluginReset   = errors.New("a plugin has ended the exchange")
+	errPluginAnswer  = errors.New("the answer is larger than a plugin takes (max_body_mb)")
 )
 
 // statusClientGone is what the log says of a caller that left (nginx's 499); nobody receives it.
@@ -61,6 +66,9 @@ const (
 	reasonUpstreamTimeout
 	reasonDraining
 	reasonLoop
+	reasonPlugin
+	reasonPluginBusy
+	reasonPluginBody
 	reasonInternal
 	reasons // how many there are
 )
@@ -93,6 +101,11 @@ var refusals = []struct {
 	{limiter.ErrClosed, reasonDraining, http.StatusServiceUnavailable, "server_error"},
 	{errLoop, reasonLoop, http.StatusLoopDetected, "invalid_request_error"},
 	{errUpstream, reasonUpstreamError, http.StatusBadGateway, "server_error"},
+	{errPlugin, reasonPlugin, http.StatusInternalServerError, "server_error"},
+	{errPluginReset, reasonPlugin, http.StatusInternalServerError, "server_error"},
+	{errPluginBusy, reasonPluginBusy, http.StatusServiceUnavailable, "server_error"},
+	{errPluginBody, reasonBodyTooLarge, http.StatusRequestEntityTooLarge, "invalid_request_error"},
+	{errPluginAnswer, reasonPluginBody, http.StatusBadGateway, "server_error"},
 }
 
 // reasonNames are the codes that callers and metrics see.
@@ -102,6 +115,7 @@ var reasonNames = [reasons]string{
 	reasonNotFound: "not_found", reasonBadRequest: "bad_request", reasonUnknownModel: "unknown_model",
 	reasonBodyTooLarge: "body_too_large", reasonBodyTimeout: "body_timeout", reasonUpstreamError: "upstream_error",
 	reasonUpstreamTimeout: "upstream_timeout", reasonDraining: "draining", reasonLoop: "loop", reasonInternal: "internal",
+	reasonPlugin: "plugin_error", reasonPluginBusy: "plugin_busy", reasonPluginBody: "plugin_body_too_large",
 }
 
 func (r reason) String() string { return reasonNames[r] }
@@ -138,8 +152,8 @@ func gone(err error) bool {
 	return errors.Is(err, errClientGone) || errors.Is(err, errSlowReader)
 }
 
-// refuse answers x with what refusals says of err. The head must not have been sent.
-func (x *exchange) refuse(err error) {
+// refusal is the answer that refusals says err has.
+func (x *exchange) refusal(err error) (status int, r reason, fields upstream.Fields, content []byte) {
 	words, r, status, kind := refusalOf(err)
 	switch {
 	case errors.Is(err, limiter.ErrFull):
@@ -147,24 +161,37 @@ func (x *exchange) refuse(err error) {
 	case errors.Is(err, limiter.ErrClosed):
 		words = errDraining.Error()
 	}
+	content = errorBody(words, kind, r.String())
+	fields = upstream.Fields{
+		{Name: "Content-Type", Value: "application/json"},
+		{Name: "X-Edge-Reason", Value: r.String()},
+		{Name: "Content-Length", Value: strconv.Itoa(len(content))},
+	}
+	switch {
+	case (r == reasonQueueFull || r == reasonQueueTimeout) && x.end != nil:
+		fields.Add("Retry-After", retryAfter(x.end.gate.ExpectedWait()))
+	case r == reasonPluginBusy:
+		fields.Add("Retry-After", "1")
+	case r == reasonUnauthorized:
+		fields.Add("Www-Authenticate", "Bearer")
+	}
+	return status, r, fields, content
+}
+
+// refuse answers x with what refusals says of err. The head must not have been sent.
+func (x *exchange) refuse(err error) {
+	status, r, fields, content := x.refusal(err)
 	x.status, x.reason = status, r
 	h := x.w.Header()
-	h["Content-Type"] = []string{"application/json"}
-	h["X-Edge-Reason"] = []string{r.String()}
-	h["X-Edge-Request-Id"] = []string{x.id}
-	switch r {
-	case reasonQueueFull, reasonQueueTimeout:
-		h["Retry-After"] = []string{retryAfter(x.end.gate.ExpectedWait())}
-	case reasonUnauthorized:
-		h["Www-Authenticate"] = []string{"Bearer"}
+	for _, field := range fields {
+		h[field.Name] = []string{field.Value}
 	}
+	h["X-Edge-Request-Id"] = []string{x.id}
 	x.readUp()
 	x.closeAfter(h)
-	body := errorBody(words, kind, r.String())
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	x.w.WriteHeader(status)
 	if x.r.Method != http.MethodHead {
-		_, _ = x.w.Write(body) // the caller may have left: nobody else is told
+		_, _ = x.w.Write(content) // the caller may have left: nobody else is told
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/edge-proxy/edge/arena"
 	"github.com/edge-proxy/edge/limiter"
+	"github.com/edge-proxy/edge/plugins/proxywasm"
 	"github.com/edge-proxy/edge/proxy/upstream"
 )
 
@@ -61,6 +62,12 @@ type exchange struct {
 
 	query  upstream.Request
 	answer upstream.Response
+	key    Secret // the provider's, put in last
+	draft  draft  // of plugins
+
+	views    [2]filterView // of Proxy-Wasm plugins: the route's and the provider's
+	streams  [keptVisits]proxywasm.Stream
+	streamed int // of streams, in use
 
 	shard      *sweepShard
 	prev, next *exchange // the shard's list, under its mutex
@@ -121,8 +128,12 @@ func (p *Proxy) begin(w http.ResponseWriter, a *arrival, welcome bool) *exchange
 // finish gives back all that x holds, in the reverse order of taking, and the record last.
 func (p *Proxy) finish(x *exchange) {
 	p.sweeper.remove(x)
+	x.closeAnswer()
 	x.leave()
+	x.detachAll()
+	x.releaseVisits()
 	x.releaseConnection()
+	x.draft.release()
 	if b := x.body.Load(); b != nil {
 		b.release()
 	}
@@ -140,17 +151,37 @@ func (p *Proxy) finish(x *exchange) {
 // keptFields is how many fields a record keeps room for between two requests.
 const keptFields = 48
 
-// reset makes x a zero record that keeps nothing alive but room for its two lists of fields.
+// keptVisits is how many plugins' visits a record keeps room for.
+const keptVisits = 8
+
+// reset makes x a zero record that keeps nothing alive but room for its lists.
 func (x *exchange) reset() {
-	query, answer := x.query.Fields, x.answer.Fields
-	*x = exchange{}
-	if cap(query) <= keptFields {
-		clear(query[:cap(query)])
-		x.query.Fields = query[:0]
+	lists, visits, piped := x.lists(), x.draft.visits, x.draft.piped
+	var kept [len(lists)]upstream.Fields
+	for i, list := range lists {
+		if cap(*list) <= keptFields {
+			clear((*list)[:cap(*list)])
+			kept[i] = (*list)[:0]
+		}
 	}
-	if cap(answer) <= keptFields {
-		clear(answer[:cap(answer)])
-		x.answer.Fields = answer[:0]
+	*x = exchange{}
+	for i, list := range x.lists() {
+		*list = kept[i]
+	}
+	if cap(visits) <= keptVisits {
+		clear(visits[:cap(visits)])
+		x.draft.visits = visits[:0]
+	}
+	x.draft.piped = piped[:0]
+}
+
+// closeAnswer ends the provider's answer, wherever it is. Closing it again does nothing.
+func (x *exchange) closeAnswer() {
+	if x.answer.Body != nil {
+		x.answer.Body.Close()
+	}
+	if x.answer.Upgraded != nil {
+		x.answer.Upgraded.Close()
 	}
 }
 

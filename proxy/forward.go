@@ -25,18 +25,19 @@ type upstreamClient interface {
 // forward sends the request and waits for the head of the answer.
 func (x *exchange) forward() error {
 	q := &x.query
-	x.compose(q)
-	if err := x.credentials(q); err != nil {
-		return err
+	if !passedOn(q.Method) {
+		return worded(errBadRequest, "%s is not passed on", q.Method) // a plugin has set it
 	}
-	if b := x.body.Load(); b != nil {
+	x.finishHead(q)
+	if b := x.content(); b != nil {
 		q.Body = b.reader()
 		if b.complete() {
 			q.Again = func() (io.ReadCloser, error) { return b.reader(), nil }
 		}
-		if q.Length >= 0 {
-			q.Length -= b.cutTo - b.cutFrom
-		}
+		q.Length = x.declaredLength()
+	}
+	if x.draft.trailed {
+		x.trail(q)
 	}
 	if err := x.watch(deadlineFirstByte, x.end.config.Timeout); err != nil {
 		if q.Body != nil {
@@ -45,6 +46,7 @@ func (x *exchange) forward() error {
 		return err
 	}
 	err := x.end.client.Do(x.ctx, q, &x.answer)
+	defer x.detachAll() // an answer that comes before the content has ended ends that
 	if late := x.unwatch(); err != nil || late != nil {
 		if err == nil {
 			x.answer.Body.Close()
@@ -55,13 +57,23 @@ func (x *exchange) forward() error {
 		}
 		return x.failed(err)
 	}
+	if a := &x.answer; q.Method == http.MethodHead && x.r.Method != http.MethodHead { // a plugin's wish
+		a.Length = 0 // what Content-Length says is not coming
+		a.Fields.Del("Content-Length")
+	}
 	x.firstByte = time.Since(x.began)
 	x.end.stats.firstByte.Update(x.firstByte.Seconds())
 	return nil
 }
 
-// failed says what a client's error means for the caller.
+// failed says what a client's error means for the caller. Nil means that a plugin has answered.
 func (x *exchange) failed(err error) error {
+	for _, f := range x.draft.piped {
+		f.detach() // else the sending goroutine may still be waiting for a guest
+	}
+	if own, failed := x.pipeFailed(); failed {
+		return own
+	}
 	if x.ctx.Err() != nil {
 		return x.endedBy()
 	}
@@ -80,9 +92,14 @@ func (x *exchange) failed(err error) error {
 	return errUpstream
 }
 
-// compose writes the request that goes upstream, but for the credentials and the content.
-func (x *exchange) compose(q *upstream.Request) {
-	q.Method, q.Target = x.r.Method, x.target
+// compose writes the request as the provider's plugins see it: without what is the caller's connection's, what was
+// shown to Edge only, and the provider's key.
+func (x *exchange) compose() (err error) {
+	if x.key, err = x.gen.keys.Key(x.end.name, x.model); err != nil {
+		return worded(errKeySource, "there is no key for %s", x.end.name)
+	}
+	q := &x.query
+	q.Method, q.Target = x.method(), x.target
 	q.Length, q.Trailer = x.r.ContentLength, x.r.Trailer
 	if x.body.Load() == nil {
 		q.Length = 0
@@ -95,25 +112,83 @@ func (x *exchange) compose(q *upstream.Request) {
 	q.Fields = q.Fields[:0]
 	named := connectionNamed(x.r.Header)
 	via := ""
-	for name, values := range x.r.Header {
+	pass := func(name, value string) {
 		switch {
 		case hopByHop[name] || forwarding(name) || name == "Content-Length" || named[name]:
-			continue
 		case name == "Via":
-			via = strings.Join(values, ", ") + ", "
-			continue
-		}
-		for _, value := range values {
+			via += value + ", "
+		default:
 			q.Fields = append(q.Fields, upstream.Field{Name: name, Value: value})
 		}
 	}
+	if edited := x.draft.fields; len(edited) > 0 {
+		for _, field := range edited {
+			if field.Name != "Host" { // the provider's own is used
+				pass(field.Name, field.Value)
+			}
+		}
+	} else {
+		for name, values := range x.r.Header {
+			for _, value := range values {
+				pass(name, value)
+			}
+		}
+	}
 	q.Fields = append(q.Fields, upstream.Field{Name: "Via", Value: via + x.p.via})
+	x.withoutTokens(q)
+	return nil
+}
+
+// finishHead puts in what plugins do not see: what concerns the connection, the configured fields and the key.
+func (x *exchange) finishHead(q *upstream.Request) {
+	if b := x.content(); b != nil && b.complete() {
+		q.Fields.Del("Expect") // nothing is left to wait for
+	}
 	if acceptsTrailers(x.r.Header) {
 		q.Fields = append(q.Fields, upstream.Field{Name: "Te", Value: "trailers"})
 	}
 	if protocol := x.upgradeAsked(); protocol != "" {
 		q.Fields = append(q.Fields, upstream.Field{Name: "Connection", Value: "Upgrade"}, upstream.Field{Name: "Upgrade", Value: protocol})
 	}
+	x.draft.keyed = true // before that is so: from here on plugins see what they have left in sent
+	x.withKey(q)
+}
+
+// declaredLength is the length of the content in bytes; -1 means that it is not known.
+func (x *exchange) declaredLength() int64 {
+	b := x.content()
+	switch {
+	case b == nil:
+		return 0
+	case b.complete() && b != x.body.Load():
+		return b.length()
+	case b.declared < 0:
+		return -1
+	}
+	return b.declared - (b.cutTo - b.cutFrom)
+}
+
+// trail sends the trailer as plugins left it, which takes chunked content (RFC 9112, section 6.5).
+func (x *exchange) trail(q *upstream.Request) {
+	if b := x.body.Load(); len(x.draft.trailer) == 0 && b != nil && !b.complete() {
+		return // a plugin has looked too early: the caller's is still to come
+	}
+	if len(x.draft.trailer) == 0 || q.Body == nil {
+		q.Trailer = nil
+		return
+	}
+	q.Trailer, q.Length = http.Header{}, -1
+	for _, field := range x.draft.trailer {
+		q.Trailer.Add(field.Name, field.Value)
+	}
+}
+
+// method is the request's, as route plugins left it.
+func (x *exchange) method() string {
+	if x.draft.method != "" {
+		return x.draft.method
+	}
+	return x.r.Method
 }
 
 // upgradeAsked returns the protocol that the caller wants to change to, or "". A request with content cannot:
@@ -121,7 +196,7 @@ func (x *exchange) compose(q *upstream.Request) {
 // requests that no gate has seen.
 func (x *exchange) upgradeAsked() string {
 	protocol := upgradeOf(x.r.Header)
-	if x.r.ProtoMajor != 1 || x.body.Load() != nil || strings.EqualFold(protocol, "h2c") {
+	if x.r.ProtoMajor != 1 || x.content() != nil || strings.EqualFold(protocol, "h2c") {
 		return ""
 	}
 	return protocol

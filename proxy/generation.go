@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -23,6 +24,9 @@ type generation struct {
 	endpoints map[string]*endpoint
 	names     []string // of the endpoints, sorted
 	routes    table
+	added     table // of the routes that add plugins to a built-in one
+	plugins   map[string]*loadedPlugin
+	pins      atomic.Int64  // who needs the plugins: being in force is one, each exchange another
 	open      bool          // callers need no token
 	longest   time.Duration // of the providers' timeouts
 	trusted   []netip.Prefix
@@ -34,7 +38,10 @@ type endpoint struct {
 	config  Provider
 	manners KnownProvider
 	client  upstreamClient
+	host    string // of the base URL
+	scheme  string // so too
 	extra   upstream.Fields
+	plugins []*loadedPlugin
 	builtin route // /<name>/*
 }
 
@@ -49,8 +56,12 @@ type provider struct {
 
 // newGeneration builds what c says, taking over from p what goes on unchanged. It makes the providers that
 // are new; Reload resizes the gates of the others.
-func (p *Proxy) newGeneration(c Config) (*generation, error) {
-	g := &generation{config: c, keys: c.Keys, endpoints: map[string]*endpoint{}, names: slices.Sorted(maps.Keys(c.Providers))}
+func (p *Proxy) newGeneration(c Config, loaded map[string]*loadedPlugin) (*generation, error) {
+	g := &generation{
+		config: c, keys: c.Keys, plugins: loaded,
+		endpoints: map[string]*endpoint{}, names: slices.Sorted(maps.Keys(c.Providers)),
+	}
+	g.pins.Store(1)
 	if g.keys == nil {
 		g.keys = newConfiguredKeys(c.Providers)
 	}
@@ -61,6 +72,7 @@ func (p *Proxy) newGeneration(c Config) (*generation, error) {
 		if err != nil {
 			return nil, err
 		}
+		end.plugins = chain(loaded, end.config.Plugins)
 		g.endpoints[name] = end
 		g.longest = max(g.longest, end.config.Timeout)
 	}
@@ -70,13 +82,43 @@ func (p *Proxy) newGeneration(c Config) (*generation, error) {
 		}
 		end.provider = p.providers[name]
 	}
-	g.routes = newTable(c.Routes, g.endpoints)
+	g.routes, g.added = newTables(c.Routes, g.endpoints, loaded)
 	return g, nil
+}
+
+// pin keeps the generation's plugins for an exchange, until unpin. It returns false when they are closed already:
+// then there is a newer generation.
+func (g *generation) pin() bool {
+	if len(g.plugins) == 0 {
+		return true
+	}
+	for {
+		n := g.pins.Load()
+		if n == 0 {
+			return false
+		}
+		if g.pins.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// unpin ends one need of the generation's plugins.
+func (g *generation) unpin() {
+	if len(g.plugins) == 0 || g.pins.Add(-1) > 0 {
+		return
+	}
+	for _, plugin := range g.plugins {
+		plugin.release()
+	}
 }
 
 func (p *Proxy) newEndpoint(name string, c Provider) (*endpoint, error) {
 	end := &endpoint{config: c, manners: manners(name, c)}
-	end.builtin = route{path: "/" + name + "/", below: true, end: end}
+	end.builtin = route{path: "/" + name + "/", below: true, strip: "/" + name, end: end}
+	if base, err := url.Parse(end.manners.BaseURL); err == nil {
+		end.host, end.scheme = base.Host, base.Scheme
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.ExtraHeaders)) {
 		end.extra.Add(name, c.ExtraHeaders[name])
 	}
@@ -132,16 +174,28 @@ type route struct {
 	strip      string
 	end        *endpoint // nil: the provider is named by the request
 	byModel    bool      // the body's model names it
+	plugins    []*loadedPlugin
 }
 
-func newTable(configured []Route, endpoints map[string]*endpoint) table {
-	var t table
+// newTables returns the routes to providers, and those that add plugins to built-in routes.
+func newTables(configured []Route, endpoints map[string]*endpoint, loaded map[string]*loadedPlugin) (routes, added table) {
 	for _, c := range configured {
-		r := route{host: strings.ToLower(c.Host), path: c.Path, strip: c.StripPrefix, end: endpoints[c.Provider]}
+		r := route{host: strings.ToLower(c.Host), path: c.Path, strip: c.StripPrefix, end: endpoints[c.Provider], plugins: chain(loaded, c.Plugins)}
 		r.path, r.below = strings.CutSuffix(r.path, "*")
 		r.byModel = r.path == "/v1" || strings.HasPrefix(r.path, "/v1/")
-		t.routes = append(t.routes, r)
+		if r.end == nil {
+			added.routes = append(added.routes, r)
+		} else {
+			routes.routes = append(routes.routes, r)
+		}
 	}
+	routes.sort()
+	added.sort()
+	return routes, added
+}
+
+// sort puts the most specific route first.
+func (t table) sort() {
 	slices.SortStableFunc(t.routes, func(a, b route) int {
 		if longer := len(b.path) - len(a.path); longer != 0 {
 			return longer
@@ -154,7 +208,6 @@ func newTable(configured []Route, endpoints map[string]*endpoint) table {
 		}
 		return len(b.host) - len(a.host) // a host beats none
 	})
-	return t
 }
 
 // match returns the most specific configured route for a host and a path, or nil.
@@ -164,9 +217,14 @@ func (t table) match(host, path string) *route {
 		if r.host != "" && !strings.EqualFold(r.host, host) {
 			continue
 		}
-		if path == r.path || r.below && (strings.HasPrefix(path, r.path) || path == strings.TrimSuffix(r.path, "/")) {
+		if r.covers(path) {
 			return r
 		}
 	}
 	return nil
+}
+
+// covers reports whether a path is one of the route's.
+func (r *route) covers(path string) bool {
+	return path == r.path || r.below && (strings.HasPrefix(path, r.path) || path == strings.TrimSuffix(r.path, "/"))
 }

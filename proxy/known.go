@@ -98,12 +98,11 @@ func ProviderName(name string) bool {
 	return true
 }
 
-// nearest words a suggestion for a misspelt provider, or the choices, or nothing.
-func nearest(name string, all map[string]Provider) string {
-	if len(all) == 0 {
+// nearest words a suggestion for a misspelt name, or the choices, or nothing.
+func nearest(name string, names []string) string {
+	if len(names) == 0 {
 		return ""
 	}
-	names := slices.Sorted(maps.Keys(all))
 	if best, ok := Nearest(name, names); ok {
 		return " (did you mean " + best + "?)"
 	}

@@ -167,13 +167,20 @@ func TestCallersThatLeaveTheQueueNeverReachTheProvider(t *testing.T) {
 		for _, buffer := range []int{0, 500} { // blocked, unread; and waiting, read as far as a slot goes
 			t.Run(fmt.Sprintf("%d bytes, buffer %d", size, buffer), func(t *testing.T) {
 				up := newCounter()
-				e := start(t, one(provider(t, up.slow(time.Second)), func(c *proxy.Config, p *proxy.Provider) {
+				hold := make(chan struct{})
+				once := sync.OnceFunc(func() { close(hold) })
+				defer once()
+				held := func(w http.ResponseWriter, r *http.Request) { // nobody gets the permit before all have left
+					<-hold
+					up.slow(time.Millisecond)(w, r)
+				}
+				e := start(t, one(provider(t, held), func(c *proxy.Config, p *proxy.Provider) {
 					p.Concurrency, p.BufferSize = 1, buffer
 				}))
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				leave(t, e, ctx, "/up/", "")
-				if !settles(time.Second, func() bool { return up.inside.Load() == 1 }) {
+				if !settles(time.Second, func() bool { return e.sum("edge_in_flight") == 1 }) {
 					t.Fatal("the first request did not arrive")
 				}
 				quitters, quit := context.WithCancel(t.Context())
@@ -191,6 +198,7 @@ func TestCallersThatLeaveTheQueueNeverReachTheProvider(t *testing.T) {
 					t.Fatalf("got %v waiting after their callers left, want 0", waiting())
 				}
 				t.Logf("noticed within %v", time.Since(left))
+				once()
 				answer, _ := call(t, client(t), "GET", e.url+"/up/", "")
 				if answer.StatusCode != http.StatusOK || up.total.Load() != 2 {
 					t.Errorf("got %d and %d requests upstream, want 200 and 2", answer.StatusCode, up.total.Load())

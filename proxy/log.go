@@ -11,4 +11,8 @@ const (
 	keyMethod   = "method"
 	keyCaller   = "caller"
 	keyStack    = "stack"
+	keyPlugin   = "plugin"
+	keyPhase    = "phase"
+	keyFunction = "function"
+	keyDatabase = "database"
 )

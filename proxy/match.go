@@ -22,25 +22,43 @@ func (a *arrival) match() error {
 	if !printable(raw) { // HTTP/2's :path may hold what would end an HTTP/1.1 request line
 		return worded(errBadRequest, "the target holds a space or a control character")
 	}
-	if a.r.Method == http.MethodTrace || a.r.Method == http.MethodConnect {
-		// TRACE would show the caller the provider's key (RFC 9110, section 9.3.8).
+	if !passedOn(a.r.Method) {
 		return worded(errBadRequest, "%s is not passed on", a.r.Method)
 	}
 	path, _, _ := strings.Cut(raw, "?")
-	configured := a.gen.routes.match(hostname(a.r.Host), path)
+	host := hostname(a.r.Host)
+	configured := a.gen.routes.match(host, path)
 	built, end, rest := a.builtin(raw, path)
 	switch {
 	case configured != nil && (built == nil || len(configured.path) >= len(built.path)):
-		a.route, a.end, a.target = configured, configured.end, strings.TrimPrefix(raw, configured.strip)
-		if !strings.HasPrefix(a.target, "/") {
-			a.target = "/" + a.target
-		}
+		a.route, a.end, a.plugins = configured, configured.end, configured.plugins
+		a.target = configured.targetOf(raw)
 	case built != nil:
 		a.route, a.end, a.target = built, end, rest
+		if adds := a.gen.added.match(host, path); adds != nil {
+			a.plugins = adds.plugins
+		}
 	default:
 		return a.noRoute(path)
 	}
 	return nil
+}
+
+// passedOn reports whether requests of a method go to providers. TRACE would show the caller the provider's key (RFC
+// 9110, section 9.3.8), CONNECT asks for a tunnel.
+func passedOn(method string) bool { return method != http.MethodTrace && method != http.MethodConnect }
+
+// targetOf returns what follows the base URL when raw is asked for: raw without the prefix that the route strips. What a
+// plugin has made of the path may be none of the route's: that stays as it is.
+func (r *route) targetOf(raw string) string {
+	target := raw
+	if path, _, _ := strings.Cut(raw, "?"); r.covers(path) {
+		target = strings.TrimPrefix(raw, r.strip)
+	}
+	if !strings.HasPrefix(target, "/") {
+		target = "/" + target
+	}
+	return target
 }
 
 // builtin matches /<provider>/<rest> and /v1/*.
@@ -53,11 +71,7 @@ func (a *arrival) builtin(raw, path string) (*route, *endpoint, string) {
 	if end == nil || !strings.HasPrefix(path, "/") {
 		return nil, nil, ""
 	}
-	rest := raw[len("/")+len(name):]
-	if !strings.HasPrefix(rest, "/") {
-		rest = "/" + rest
-	}
-	return &end.builtin, end, rest
+	return &end.builtin, end, end.builtin.targetOf(raw)
 }
 
 func (a *arrival) noRoute(path string) error {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -38,10 +39,10 @@ var (
 // histogramSets holds each histogram family in a set of its own, so that its type can be written before it.
 // The plain histograms of the library write vmrange buckets, which stock Prometheus cannot read; these have
 // le buckets.
-type histogramSets struct{ duration, firstByte, queueWait *metrics.Set }
+type histogramSets struct{ duration, firstByte, queueWait, plugin *metrics.Set }
 
 func newHistogramSets() histogramSets {
-	return histogramSets{metrics.NewSet(), metrics.NewSet(), metrics.NewSet()}
+	return histogramSets{metrics.NewSet(), metrics.NewSet(), metrics.NewSet(), metrics.NewSet()}
 }
 
 func newProviderStats(sets histogramSets, name string) *providerStats {
@@ -68,6 +69,8 @@ func (p *Proxy) account(x *exchange, err error) {
 	} else {
 		if err != nil && x.committed && !x.done { // the answer's head had gone out
 			_, x.reason, _, _ = refusalOf(err)
+		} else if errors.Is(err, errPluginReset) {
+			_, x.reason, x.status, _ = refusalOf(err)
 		}
 		stats.classes[min(max(x.status/100, 1), 5)].Add(1)
 	}
@@ -100,6 +103,7 @@ type snapshot struct {
 	providers []*provider // sorted; the last is none, which has no gate
 	gates     []limiter.Stats
 	arena     [3]arena.Stats
+	plugins   []pluginSnapshot // sorted
 }
 
 var arenaClasses = [3]string{"exchange", "header", "body"}
@@ -225,6 +229,62 @@ var families = []family{
 		func(p *Proxy, s *snapshot) { s.gauge("", p.upgraded.Load()) },
 	},
 	{
+		"edge_plugin_duration_seconds", "histogram", "plugin, phase", "What a plugin took of a request: guest and host functions, without the wait for an instance; phase is request or response.",
+		func(p *Proxy, s *snapshot) { p.sets.plugin.WritePrometheus(s.w) },
+	},
+	{
+		"edge_plugin_errors_total", "counter", "plugin, reason", "Calls of a plugin that failed; reason is " + pluginReasonList() + ".",
+		perPlugin(func(s *snapshot, of *pluginSnapshot) {
+			for i, reason := range pluginReasons {
+				s.counter(fmt.Sprintf("{plugin=%q,reason=%q}", of.name, reason), of.stats.failures[i].Load())
+			}
+		}),
+	},
+	{
+		"edge_plugin_instances", "gauge", "plugin", "Instances of a plugin that exist.",
+		perPlugin(func(s *snapshot, of *pluginSnapshot) { s.gauge(of.label(), int64(of.pool.Instances)) }),
+	},
+	{
+		"edge_plugin_instances_in_use", "gauge", "plugin", "Instances of a plugin that serve a request.",
+		perPlugin(func(s *snapshot, of *pluginSnapshot) { s.gauge(of.label(), int64(of.pool.InUse)) }),
+	},
+	{
+		"edge_plugin_instances_limit", "gauge", "plugin", "The most that edge_plugin_instances may be: max_instances.",
+		perPlugin(func(s *snapshot, of *pluginSnapshot) { s.gauge(of.label(), int64(of.pool.Max)) }),
+	},
+	{
+		"edge_plugin_replacements_total", "counter", "plugin", "Instances that were made in place of one whose guest trapped, exited or took too long.",
+		perPlugin(func(s *snapshot, of *pluginSnapshot) { s.counter(of.label(), of.pool.Replaced) }),
+	},
+	{
+		"edge_plugin_memory_bytes", "gauge", "plugin", "Memory of a plugin's guests, all instances together.",
+		perPlugin(func(s *snapshot, of *pluginSnapshot) { s.gauge(of.label(), of.pool.MemoryBytes) }),
+	},
+	{
+		"edge_plugin_memory_limit_bytes", "gauge", "plugin", "The most that edge_plugin_memory_bytes may be for one instance: memory_limit_mb.",
+		perPlugin(func(s *snapshot, of *pluginSnapshot) { s.gauge(of.label(), of.limit) }),
+	},
+	{
+		"edge_plugin_cpu_units_total", "counter", "plugin", "Checks that a plugin's guests have executed, with deadline rewrite: a measure of work that does not depend on the machine.",
+		perPlugin(func(s *snapshot, of *pluginSnapshot) { s.counter(of.label(), of.pool.CPUUnits) }),
+	},
+	{
+		"edge_plugin_streams", "gauge", "plugin", "Requests that a Proxy-Wasm plugin has in hand; several share an instance.",
+		perPlugin(func(s *snapshot, of *pluginSnapshot) { s.gauge(of.label(), int64(of.filter.Streams)) }),
+	},
+	{
+		"edge_plugin_callouts_total", "counter", "plugin", "Requests that a Proxy-Wasm plugin has made itself.",
+		perPlugin(func(s *snapshot, of *pluginSnapshot) { s.counter(of.label(), of.filter.Callouts) }),
+	},
+	{
+		"edge_plugin_callouts_refused_total", "counter", "plugin", "Requests of a Proxy-Wasm plugin's own that were not sent: too many at once, or no permit was free.",
+		perPlugin(func(s *snapshot, of *pluginSnapshot) { s.counter(of.label(), of.filter.Refused) }),
+	},
+	{
+		"edge_plugin_log_lines_dropped_total", "counter", "plugin", "Log lines of a plugin beyond log_lines_per_second.",
+		perPlugin(func(s *snapshot, of *pluginSnapshot) { s.counter(of.label(), of.pool.DroppedLines) }),
+	},
+	{
 		"edge_config_last_reload_successful", "gauge", "", "1 while the configuration last given is in force, 0 after one that was refused.",
 		func(p *Proxy, s *snapshot) { s.gauge("", map[bool]int64{false: 1}[p.reloadFailed.Load()]) },
 	},
@@ -247,6 +307,7 @@ func (p *Proxy) WriteMetrics(w io.Writer) {
 		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s %s\n", f.name, f.help, f.name, f.kind)
 		f.write(p, &s)
 	}
+	s.writeGuestMetrics()
 	metrics.WriteProcessMetrics(w)
 }
 
@@ -259,6 +320,7 @@ func (p *Proxy) snapshot() snapshot {
 		s.gates = append(s.gates, p.providers[name].gate.Stats())
 	}
 	s.providers = append(s.providers, &provider{name: "none", stats: p.unmatched})
+	s.plugins = p.pluginSnapshots()
 	return s
 }
 

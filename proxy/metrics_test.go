@@ -62,7 +62,12 @@ func TestMetricsDocs(t *testing.T) {
 func TestMetricsFollowTheRules(t *testing.T) {
 	c := DefaultConfig()
 	c.InitialPoolSize, c.Logger = 1, slog.New(slog.DiscardHandler)
-	c.Providers = map[string]Provider{"openai": DefaultProvider()}
+	provider := DefaultProvider()
+	provider.Plugins = []string{"small"}
+	c.Providers = map[string]Provider{"openai": provider}
+	plugin := DefaultPlugin()
+	plugin.Name, plugin.Module = "small", SmallGuest()
+	c.Plugins = []Plugin{plugin}
 	p, err := New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -72,6 +77,7 @@ func TestMetricsFollowTheRules(t *testing.T) {
 	stats.duration.Update(1)
 	stats.firstByte.Update(1)
 	stats.queueWait.Update(1)
+	p.plugins["small"].duration[0].Update(1)
 	var out bytes.Buffer
 	p.WriteMetrics(&out)
 

@@ -9,11 +9,14 @@ import (
 	"net/http"
 	"reflect"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/edge-proxy/edge/arena"
+	"github.com/edge-proxy/edge/plugins"
+	"github.com/edge-proxy/edge/plugins/proxywasm"
 )
 
 // Proxy is the data plane: an http.Handler that takes requests to providers within their limits. It is safe
@@ -22,20 +25,28 @@ type Proxy struct {
 	current atomic.Pointer[generation]
 
 	// Fixed after New.
-	log     *slog.Logger
-	tag     string // of this process, in request ids
-	via     string // of this process, in Via
-	sweeper *sweeper
-	sets    histogramSets
-	version string
-	records *arena.Class[exchange]
-	heads   *arena.Class[headBlock]
-	bodies  *arena.Class[bodyBlock]
+	log      *slog.Logger
+	tag      string // of this process, in request ids
+	via      string // of this process, in Via
+	sweeper  *sweeper
+	sets     histogramSets
+	version  string
+	checking bool // CheckPlugins: no guest reaches anything
+	records  *arena.Class[exchange]
+	heads    *arena.Class[headBlock]
+	bodies   *arena.Class[bodyBlock]
 
 	// Changed under mu, by Reload and Close.
 	mu        sync.Mutex
 	config    Config
 	providers map[string]*provider
+	plugins   map[string]*pluginStats // by name; they outlive generations
+
+	// Changed by Reload, one at a time, and Close.
+	reloading sync.Mutex
+	host      *plugins.Host // nil until there is a plugin
+	store     *proxywasm.Store
+	callouts  sync.WaitGroup // requests that plugins make
 
 	// Written by every request.
 	sequence atomic.Uint64
@@ -56,20 +67,26 @@ func New(c Config) (*Proxy, error) {
 		c.Logger = slog.Default()
 	}
 	tag := processTag()
-	p := &Proxy{log: c.Logger, tag: tag, via: "1.1 edge-" + tag, sets: newHistogramSets(), version: versionOf(c), providers: map[string]*provider{}}
+	p := &Proxy{log: c.Logger, tag: tag, via: "1.1 edge-" + tag, sets: newHistogramSets(), version: versionOf(c), providers: map[string]*provider{}, plugins: map[string]*pluginStats{}}
 	c, err := complete(c)
 	if err != nil {
 		return nil, err
 	}
-	p.records = arena.NewClass[exchange](c.InitialPoolSize)
-	p.heads = arena.NewClass[headBlock](c.InitialPoolSize)
-	p.bodies = arena.NewClass[bodyBlock](c.InitialPoolSize)
+	p.initArena(c.InitialPoolSize)
 	p.unmatched = newProviderStats(p.sets, "none")
 	if err := p.Reload(c); err != nil {
+		p.closeHost()
 		return nil, err
 	}
 	p.sweeper = newSweeper()
 	return p, nil
+}
+
+// initArena makes the arena.
+func (p *Proxy) initArena(objects int) {
+	p.records = arena.NewClass[exchange](objects)
+	p.heads = arena.NewClass[headBlock](objects)
+	p.bodies = arena.NewClass[bodyBlock](objects)
 }
 
 // complete fills in the defaults of c and checks it.
@@ -81,6 +98,14 @@ func complete(c Config) (Config, error) {
 		providers[name] = provider
 	}
 	c.Providers = providers
+	c.Plugins = slices.Clone(c.Plugins)
+	for i := range c.Plugins {
+		plugin := &c.Plugins[i]
+		fillDefaults(reflect.ValueOf(plugin).Elem(), reflect.ValueOf(DefaultPlugin()))
+		if plugin.Phases == nil {
+			plugin.Phases = DefaultPlugin().Phases
+		}
+	}
 	return c, c.Validate()
 }
 
@@ -93,12 +118,27 @@ func (p *Proxy) Reload(c Config) error {
 	if err != nil {
 		return err
 	}
+	p.reloading.Lock()
+	defer p.reloading.Unlock()
+	old := p.current.Load()
+	var inForce map[string]*loadedPlugin
+	if old != nil {
+		inForce = old.plugins
+	}
+	loaded, err := p.loadPlugins(context.Background(), c, inForce) // compiling takes its time; nothing waits for it
+	if err != nil {
+		p.reloadFailed.Store(true)
+		return fmt.Errorf("proxy: reload: %w", err)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	before, old := p.config, p.current.Load()
+	before := p.config
 	p.config = c
-	next, err := p.newGeneration(c)
+	next, err := p.newGeneration(c, loaded)
 	if err != nil {
+		for _, plugin := range loaded {
+			plugin.release()
+		}
 		p.config = before
 		p.reloadFailed.Store(true)
 		return fmt.Errorf("proxy: reload: %w", err)
@@ -117,6 +157,7 @@ func (p *Proxy) Reload(c Config) error {
 				end.client.Close() // what is in flight on it goes on
 			}
 		}
+		old.unpin()
 	}
 	return nil
 }
@@ -143,8 +184,13 @@ func (p *Proxy) close() {
 	for p.inside.Load() > 0 {
 		time.Sleep(time.Millisecond)
 	}
+	p.reloading.Lock()
+	defer p.reloading.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.current.Load().unpin()
+	p.callouts.Wait()
+	p.closeHost()
 	for _, end := range p.current.Load().endpoints {
 		end.client.Close()
 	}
@@ -158,7 +204,9 @@ func (p *Proxy) close() {
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.inside.Add(1)
 	defer p.inside.Add(-1)
-	a := arrival{p: p, gen: p.current.Load(), r: r}
+	gen := p.pinned()
+	defer gen.unpin()
+	a := arrival{p: p, gen: gen, r: r}
 	err := a.look()
 	x := p.begin(w, &a, err == nil)
 	defer p.finish(x)
@@ -170,7 +218,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case err == nil:
 	case errors.Is(err, errGreeting):
 		x.greet()
-	case x.committed || gone(err):
+	case x.committed || gone(err) || errors.Is(err, errPluginReset):
 		p.account(x, err)
 		x.breakOff()
 		// The caller must see that its answer is not whole: HTTP/1.1 without a last chunk, HTTP/2 a reset.
@@ -182,8 +230,38 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.account(x, err)
 }
 
+// pinned returns the generation in force, with its plugins kept for one exchange.
+func (p *Proxy) pinned() *generation {
+	for {
+		if gen := p.current.Load(); gen.pin() {
+			return gen
+		}
+	}
+}
+
 // serve is the line that each request walks once. arrival.look has said where it goes.
 func (p *Proxy) serve(x *exchange) error {
+	err := x.ask()
+	if err != nil && !errors.Is(err, errReplied) {
+		if len(x.draft.visits) == 0 || gone(err) || errors.Is(err, errPluginReset) {
+			return err
+		}
+		x.failedWith(err) // plugins that have seen the request see what Edge answers, too
+	}
+	x.pluginsBack()
+	if x.draft.broken != nil {
+		return x.draft.broken
+	}
+	err = x.reply() // and the content; the permit goes back at its last byte
+	x.pluginsAfter(err)
+	return err
+}
+
+// ask takes the request from its arrival to the head of its answer.
+func (x *exchange) ask() error {
+	if err := x.routePlugins(); err != nil || x.draft.answered { // as the caller sent it
+		return err
+	}
 	if x.wantsModelList() {
 		return x.listModels()
 	}
@@ -204,10 +282,13 @@ func (p *Proxy) serve(x *exchange) error {
 	if err := x.admit(); err != nil { // a permit
 		return err
 	}
-	if err := x.forward(); err != nil { // until the head of the answer
+	if err := x.compose(); err != nil { // the request as the provider will get it, but for the key
 		return err
 	}
-	return x.reply() // and its content; the permit goes back at its last byte
+	if err := x.providerPlugins(); err != nil || x.draft.answered {
+		return err
+	}
+	return x.forward() // until the head of the answer
 }
 
 // errGreeting ends a GET / without an error.

@@ -20,8 +20,16 @@ func (x *exchange) reply() error {
 		return x.upgrade()
 	}
 	defer a.Body.Close() // before its end this closes the connection; leave gives the permit back after that
-	if err := x.watch(deadlineWrite, x.gen.config.WriteTimeout); err != nil {
+	if err := x.watchAnswer(deadlineWrite, x.gen.config.WriteTimeout); err != nil {
 		return err
+	}
+	if x.draft.answered || x.draft.failure != nil {
+		x.readUp()
+	}
+	if bodyless(x.r.Method, a.Status) { // Edge and plugins may have made content all the same
+		a.Body.Close()
+		x.leave()
+		a.Body = http.NoBody
 	}
 	h := x.w.Header()
 	x.copyFields(h, a.Fields)
@@ -50,7 +58,7 @@ func (x *exchange) reply() error {
 		}
 		h[name] = append(h[name], field.Value)
 	}
-	return x.unwatch()
+	return x.unwatchAnswer()
 }
 
 // copyBody passes the content on, piece by piece, through one slot.
@@ -58,7 +66,7 @@ func (x *exchange) copyBody(a *upstream.Response, control *http.ResponseControll
 	buffer, give := x.copyBuffer()
 	defer give()
 	for {
-		if err := x.watch(deadlineIdle, x.end.config.StreamIdleTimeout); err != nil {
+		if err := x.watchAnswer(deadlineIdle, x.idleTimeout()); err != nil {
 			return err
 		}
 		n, readErr := a.Body.Read(buffer)
@@ -70,7 +78,7 @@ func (x *exchange) copyBody(a *upstream.Response, control *http.ResponseControll
 			x.leave()
 		}
 		if n > 0 {
-			if err := x.watch(deadlineWrite, x.gen.config.WriteTimeout); err != nil {
+			if err := x.watchAnswer(deadlineWrite, x.gen.config.WriteTimeout); err != nil {
 				return err
 			}
 			written, err := x.w.Write(buffer[:n])
@@ -106,6 +114,9 @@ func (x *exchange) copyBuffer() (buffer []byte, give func()) {
 func (x *exchange) brokeOff(err error) error {
 	if x.ctx.Err() != nil {
 		return x.endedBy()
+	}
+	if _, r, _, _ := refusalOf(err); r != reasonInternal { // a plugin has ended it
+		return err
 	}
 	return worded(errUpstream, "the answer broke off: %v", err)
 }

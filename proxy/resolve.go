@@ -12,17 +12,20 @@ func (x *exchange) resolve() error {
 	if !x.route.byModel {
 		return nil
 	}
-	b := x.body.Load()
+	b := x.content()
 	if b == nil {
 		return x.bareModel("")
 	}
 	var scan modelScan
+	for _, block := range b.blocks { // what a plugin has read or written
+		scan.write(block)
+	}
 	if err := x.receive(b, math.MaxInt64, scan.write); err != nil {
 		return err
 	}
 	span, err := scan.end()
 	if err != nil {
-		declared := jsonType(x.r.Header.Get("Content-Type"))
+		declared := jsonType(x.header("Content-Type"))
 		if !declared && (errors.Is(err, errBodyJSON) || errors.Is(err, errBodyObject)) { // some other content
 			return x.bareModel("")
 		}
@@ -80,6 +83,6 @@ func jsonType(contentType string) bool {
 
 // wantsModelList reports whether the request is GET /v1/models and several providers could answer it.
 func (x *exchange) wantsModelList() bool {
-	return x.route == &builtinModels && x.r.Method == http.MethodGet && len(x.gen.names) > 1 &&
+	return x.route == &builtinModels && x.method() == http.MethodGet && len(x.gen.names) > 1 &&
 		strings.TrimSuffix(strings.Split(x.target, "?")[0], "/") == "/v1/models"
 }

@@ -12,6 +12,12 @@ type Field struct{ Name, Value string }
 // Fields is a header section, in order; a name may stand in it more than once (RFC 9110, section 5.2).
 type Fields []Field
 
+// Len returns the number of fields, of which one name may have several.
+func (f Fields) Len() int { return len(f) }
+
+// At returns the field at i, from 0 to Len()-1.
+func (f Fields) At(i int) (name, value string) { return f[i].Name, f[i].Value }
+
 // Get returns the first value of name, or "".
 func (f Fields) Get(name string) string {
 	for i := range f {
@@ -20,6 +26,16 @@ func (f Fields) Get(name string) string {
 		}
 	}
 	return ""
+}
+
+// Values returns all values of name, in order.
+func (f Fields) Values(name string) (values []string) {
+	for i := range f {
+		if strings.EqualFold(f[i].Name, name) {
+			values = append(values, f[i].Value)
+		}
+	}
+	return values
 }
 
 // Has reports whether name is there, if only with an empty value.
@@ -37,10 +53,21 @@ func (f *Fields) Add(name, value string) {
 	*f = append(*f, Field{textproto.CanonicalMIMEHeaderKey(name), value})
 }
 
-// Set puts value in place of all values of name.
+// Set puts value in place of all values of name: where the first one stood, else at the end.
 func (f *Fields) Set(name, value string) {
-	f.Del(name)
-	f.Add(name, value)
+	kept, set := (*f)[:0], false
+	for _, field := range *f {
+		if strings.EqualFold(field.Name, name) {
+			if set {
+				continue
+			}
+			field.Value, set = value, true
+		}
+		kept = append(kept, field)
+	}
+	if *f = kept; !set {
+		f.Add(name, value)
+	}
 }
 
 // Del removes all values of name.

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -82,7 +83,7 @@ func (s *Standard) Do(ctx context.Context, q *Request, a *Response) error {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: early.got})
 	}
 	request := (&http.Request{
-		Method: q.Method, URL: u, Host: s.base.Host,
+		Method: q.Method, URL: u, Host: cmp.Or(q.Host, s.base.Host),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: q.Fields.header(), Body: q.Body, GetBody: q.Again, ContentLength: q.Length, Trailer: q.Trailer,
 	}).WithContext(ctx)

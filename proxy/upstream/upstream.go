@@ -31,7 +31,8 @@ type Config struct {
 type Request struct {
 	Method string
 	Target string // path and query, byte for byte; begins with /
-	Fields Fields // without those that frame the message (Content-Length, Transfer-Encoding, Trailer)
+	Host   string // what Host says; empty means the host of the base URL
+	Fields Fields // without Host and those that frame the message (Content-Length, Transfer-Encoding, Trailer)
 
 	// Body is the message's content; nil means none. The client closes it exactly once, whatever happens,
 	// and that may be after Do returned (http.RoundTripper).
