@@ -38,7 +38,7 @@ func TestDispatch(t *testing.T) {
 	f(exitUsage, "", "edge version: unexpected argument", "version", "x")
 	f(exitOK, "edge ", "", "version")
 	f(exitFailed, "", "no provider is configured. Four ways to begin:", "validate")
-	f(exitOK, "valid: 1 provider (demo), 0 routes, 0 warnings\n", "", "validate", "-demo")
+	f(exitOK, "valid: 1 provider (demo), 0 routes, ", "", "validate", "-demo")
 	f(exitFailed, "", "listen (-listen): got \"\", want host:port", "validate", "-demo", "-listen", "")
 	f(exitFailed, "", "-config: want a readable JSON file: \"/does/not/exist.json\": no such file or directory\n", "validate", "-config", "/does/not/exist.json")
 }
@@ -57,7 +57,7 @@ func TestValidateReadsFiles(t *testing.T) {
 	key, admin, tokens := write("key", "sk-1\n"), write("admin", "adm\r\n"), write("tokens", "a,b")
 	environ := []string{"EDGE_CONFIG=" + config, "EDGE_PROVIDERS_OPENAI_API_KEY_FILE=" + key, "EDGE_ADMIN_TOKEN_FILE=" + admin, "EDGE_AUTH_TOKENS_FILE=" + tokens}
 	code, out, errs := call(environ, "validate")
-	if code != exitOK || out != "valid: 1 provider (openai), 0 routes, 1 warning\n" || !strings.HasPrefix(errs, "warning: ignored") {
+	if code != exitOK || out != "valid: 1 provider (openai), 0 routes, 0 plugins, 1 warning\n" || !strings.HasPrefix(errs, "warning: ignored") {
 		t.Errorf("got %d, %q, %q", code, out, errs)
 	}
 	doc, prov, _ := configure(flags{}, environ)
@@ -79,7 +79,7 @@ func TestValidateReadsFiles(t *testing.T) {
 	f([]string{"EDGE_ADMIN_TOKEN_FILE: want a readable file: no such file or directory"}, "EDGE_ADMIN_TOKEN_FILE=sk-pasted")
 	f([]string{"admin.token (EDGE_ADMIN_TOKEN_FILE): the file is empty"}, "EDGE_ADMIN_TOKEN_FILE="+write("empty", "\n"))
 	big := write("big", strings.Repeat("x", maxSecretBytes+1))
-	f([]string{"EDGE_AUTH_TOKENS_FILE: want a readable file: " + quoted(big) + ": larger than 64 KiB"}, "EDGE_AUTH_TOKENS_FILE="+big)
+	f([]string{"EDGE_AUTH_TOKENS_FILE: want a readable file: " + quoted(big) + ": larger than 64KiB"}, "EDGE_AUTH_TOKENS_FILE="+big)
 	f([]string{`tls (EDGE_TLS_CERT_FILE): want a certificate and its key: "/no/cert": no such file or directory`}, "EDGE_TLS_CERT_FILE=/no/cert", "EDGE_TLS_KEY_FILE=/no/key")
 }
 
@@ -113,9 +113,17 @@ func (w testWriter) Write(b []byte) (int, error) {
 }
 
 func TestConfigShowsValuesAndSources(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, name := range []string{"a.wasm", "b.wasm"} {
+		if err := os.WriteFile(name, []byte("a module"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	code, out, errs := call([]string{
 		"OPENAI_API_KEY=sk-secret-1", "EDGE_AUTH_TOKENS=sk-secret-2,sk-secret-3", "EDGE_PROVIDERS_OPENAI_EXTRA_HEADERS=X-Key:sk-secret-4",
-		"EDGE_QUEUE_TIMEOUT=1500ms", "EDGE_MAX_HEADER=512KiB",
+		"EDGE_QUEUE_TIMEOUT=1500ms", "EDGE_MAX_HEADER=512KiB", "EDGE_PROVIDERS_OPENAI_PLUGINS=a",
+		"EDGE_PLUGINS_0_CONFIG=sk-secret-5", "EDGE_PLUGINS_1_PATH=b.wasm",
+		`EDGE_CONFIG_JSON={"plugins":[{"enabled":true},{"name":"a","path":"a.wasm","timeout_ms":"1.5s"},{"name":"b","path":"x.wasm","config":{"key":"env.OPENAI_API_KEY"}}]}`,
 	}, "config", "-listen", ":7")
 	if strings.Contains(out+errs, "sk-secret") {
 		t.Errorf("a secret is shown:\n%s%s", out, errs)
@@ -150,6 +158,15 @@ func TestConfigShowsValuesAndSources(t *testing.T) {
 	f("providers/openai/network_config/base_url", "https://api.openai.com", "default")
 	f("providers/openai/network_config/extra_headers/X-Key", "***", "env EDGE_PROVIDERS_OPENAI_EXTRA_HEADERS")
 	f("providers/openai/scaling/mode", "static", "default")
+	f("providers/openai/plugins", []any{"a"}, "env EDGE_PROVIDERS_OPENAI_PLUGINS")
+	f("plugins/0/path", "a.wasm", "EDGE_CONFIG_JSON:1:49")
+	f("plugins/0/config", "***", "env EDGE_PLUGINS_0_CONFIG")
+	f("plugins/0/timeout_ms", 1500.0, "EDGE_CONFIG_JSON:1:71")
+	f("plugins/0/memory_limit_mb", 64.0, "default")
+	f("plugins/0/phases", []any{"request", "response"}, "default")
+	f("plugins/1/path", "b.wasm", "env EDGE_PLUGINS_1_PATH")
+	f("plugins/1/config", "***", "EDGE_CONFIG_JSON:1:116")
+	f("plugins/1/sha256", "", "default")
 	if cost := tree["arena"].(map[string]any)["cost_mib"].(float64); cost < 20 || cost > 30 {
 		t.Errorf("the arena of 1000 costs %v MiB", cost)
 	}

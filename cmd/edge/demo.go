@@ -7,15 +7,58 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/edge-proxy/edge/proxy"
 	"github.com/edge-proxy/edge/proxy/demo"
 )
 
 // demoConfig is how the provider of run -demo behaves: slow enough to see a queue and a stream.
 var demoConfig = demo.Config{Delay: 300 * time.Millisecond, TokensPerSecond: 20}
+
+// demoExamples are the embedded examples that run -demo puts around its provider.
+var demoExamples = []proxy.Plugin{
+	{Name: "stamp-header", Config: "x-edge-demo: stamped"},
+	{Name: "redact-json", Phases: []string{"request"}},
+}
+
+// demoPlugins adds the examples to the plugins and returns the names of the demo provider's. It returns none, and adds
+// nothing, unless all are embedded and the provider is the built-in one with no plugins of its own. Somebody's own
+// plugin of the same name stays as it is.
+func (d *draft) demoPlugins(example func(name string) ([]byte, bool)) (names []string) {
+	if example == nil || d.doc.Providers[demoProvider].BaseURL != demoBaseURL || d.origins[demoPluginsPath].rank > fromProfile {
+		return nil
+	}
+	var added []proxy.Plugin
+	for _, p := range demoExamples {
+		names = append(names, p.Name)
+		if slices.ContainsFunc(d.doc.Plugins, func(other proxy.Plugin) bool { return other.Name == p.Name }) {
+			continue
+		}
+		var ok bool
+		if p.Module, ok = example(p.Name); !ok {
+			return nil
+		}
+		added = append(added, p)
+	}
+	for _, p := range added {
+		at := element(len(d.doc.Plugins))
+		set := func(key string, value any) {
+			d.put(reflect.ValueOf(&d.doc).Elem(), rootShape, setting{path: []string{"plugins", at, key}, value: reflect.ValueOf(value), from: origin{rank: fromFlag, name: "-demo"}}, 0)
+		}
+		set("name", p.Name)
+		set("config", p.Config)
+		if p.Phases != nil {
+			set("phases", p.Phases)
+		}
+		d.doc.Plugins[len(d.doc.Plugins)-1].Module = p.Module
+	}
+	return names
+}
 
 // runDemo serves the demo provider alone, until a signal ends it.
 func runDemo(inv invocation) int {
@@ -64,13 +107,20 @@ func (s *service) whatToTry() string {
 	if len(s.doc.Auth.Tokens) > 0 {
 		header = " -H 'Authorization: Bearer <your token>'"
 	}
+	plugins := ""
+	if s.prov.origins[demoPluginsPath].name == "-demo" {
+		plugins = `  two plugins: one adds a header to the answer, one keeps the address from the provider, which repeats what it hears:
+    curl -si ` + at + `/demo/v1/chat/completions` + header + ` -d '{"model":"demo-small","messages":[{"role":"user","content":"write to ada@example.com"}]}' | grep -iE '^x-edge-demo|"content"'
+
+`
+	}
 	lines := []string{
 		"", "Edge serves a provider called demo, which lets in " + fmt.Sprint(s.doc.Providers[demoProvider].Concurrency) + " requests at once. Try, in another terminal:", "",
 		"  an answer:",
 		`    curl -s ` + at + `/demo/v1/chat/completions` + header + ` -d '{"model":"demo-small","messages":[{"role":"user","content":"hello"}]}'`, "",
 		"  a stream, by the model's prefix:",
 		`    curl -sN ` + at + `/v1/chat/completions` + header + ` -d '{"model":"demo/demo-small","stream":true,"messages":[{"role":"user","content":"hello"}]}'`, "",
-		"  30 at once, and the queue they stand in:",
+		plugins + "  30 at once, and the queue they stand in:",
 		`    seq 30 | xargs -P 30 -I{} curl -s -o /dev/null -w '%{http_code} after %{time_total} s\n' ` + at + `/demo/v1/chat/completions` + header + ` -d '{"model":"demo-small","messages":[{"role":"user","content":"hello {}"}]}' &`,
 		`    sleep 1; curl -s ` + admin + `/metrics | grep -E '^edge_(in_flight|waiting|concurrency_limit)[{]'; wait`, "",
 		"", // a line's end

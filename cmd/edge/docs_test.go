@@ -26,7 +26,7 @@ const docsFile = "../../docs/config.md"
 // TestConfigDocs compares docs/config.md with what the structs say; -update writes it.
 func TestConfigDocs(t *testing.T) {
 	d := docs{sentences: map[string]string{}}
-	for _, file := range []string{"document.go", "../../proxy/config.go", "../../proxy/admin/config.go"} {
+	for _, file := range []string{"document.go", "../../proxy/config.go", "../../proxy/plugin.go", "../../proxy/admin/config.go"} {
 		if err := d.parse(file); err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +78,7 @@ func (d *docs) parse(file string) error {
 
 const docsIntro = `# Configuration
 
-Generated from the structs in ` + "`cmd/edge/document.go`, `proxy/config.go` and `proxy/admin/config.go`" + `; ` + "`go test ./cmd/edge -run TestConfigDocs -update`" + ` writes it anew.
+Generated from the structs in ` + "`cmd/edge/document.go`, `proxy/config.go`, `proxy/plugin.go` and `proxy/admin/config.go`" + `; ` + "`go test ./cmd/edge -run TestConfigDocs -update`" + ` writes it anew.
 
 A value is taken from the highest source that gives it: default < profile < JSON file (` + "`-config FILE` or `EDGE_CONFIG`" + `)
 < ` + "`EDGE_CONFIG_JSON`" + ` (a whole document in one variable) < ` + "`EDGE_*`" + ` variables < flags (` + "`-listen`, `-admin`" + `). Objects merge by
@@ -116,6 +116,7 @@ func (d *docs) page(t *testing.T) []byte {
 	d.head()
 	d.rows(reflect.ValueOf(defaults.ProviderDefaults), rootShape.member("providers").shape.elem, []string{"providers", "<name>"}, "EDGE_PROVIDERS_<NAME>_")
 	d.WriteByte('\n')
+	d.plugins(t)
 	d.profiles(t)
 	for _, name := range d.missing {
 		t.Errorf("%s has no comment", name)
@@ -140,8 +141,11 @@ func (d *docs) rows(v reflect.Value, sh *shape, path []string, prefix string) {
 		d.row(v, sh, path, prefix+sh.leaf.variable)
 	case sh.kind == listShape:
 		elem := reflect.Zero(sh.elem.typ)
-		if sh.elem.typ == keyType {
+		switch sh.elem.typ {
+		case keyType:
 			elem = reflect.ValueOf(proxy.DefaultKey())
+		case pluginType:
+			elem = reflect.ValueOf(proxy.DefaultPlugin())
 		}
 		at := append(path[:len(path)-1:len(path)-1], path[len(path)-1]+"[]")
 		d.rows(elem, sh.elem, at, prefix+"_<N>_")
@@ -179,8 +183,10 @@ func (d *docs) row(v reflect.Value, sh *shape, at []string, variable string) {
 		kind = "size, " + l.unitName
 	case l.secret():
 		kind = map[bool]string{true: "secret", false: "list of secrets"}[l.typ == secretType]
+	case l.typ == settingsType:
+		kind = "any value"
 	case l.typ.Kind() == reflect.Slice:
-		kind = "list of strings"
+		kind, shown = "list of strings", strings.Join(v.Interface().([]string), ", ")
 	case l.typ.Kind() == reflect.Map:
 		kind = "strings by name"
 	case l.typ.Kind() == reflect.Float64:
@@ -191,6 +197,70 @@ func (d *docs) row(v reflect.Value, sh *shape, at []string, variable string) {
 	}
 	bounds := strings.ReplaceAll(strings.Replace(l.bounds, "..", " to ", 1), "|", ", ")
 	fmt.Fprintf(d, "| `%s` | `%s` | %s | %s | %s | %s |\n", join(at), variable, kind, shown, bounds, strings.ReplaceAll(sentence, "|", `\|`))
+}
+
+const docsPlugins = `## Plugins
+
+A plugin is a WASM module with its settings. Routes name plugins that run before admission, providers name plugins that run after
+it; one module may be several plugins. No path may be a URL in this version.
+
+%s
+
+In variables:
+
+%s
+
+- **` + "`path`" + `** begins at the folder of the JSON file that gives it; one from ` + "`EDGE_CONFIG_JSON`" + `, from another variable or by
+  ` + "`env.NAME`" + `, at the working directory. Modules are read once, at start and by ` + "`edge validate` and `edge config`" + `.
+- **` + "`config`" + `** is given to the guest as bytes: those of a string, nothing for null, else the JSON text without the space between its
+  parts, numbers and strings as they are written. Strings inside that are exactly ` + "`env.NAME`" + ` are replaced, too. What a variable
+  ` + "`EDGE_PLUGINS_<N>_CONFIG`" + ` holds is given as it stands. It is shown as ***, since it may hold credentials. All this
+  is true of ` + "`vm_config`" + `, too.
+- **A route** may do without ` + "`provider`" + ` when it has plugins: they are added to the built-in route that a request matches. A plugin of a
+  route that sees answers needs ` + "`max_instances`" + ` if it is built for http-wasm, where an instance serves one request
+  at a time.
+- **An element of ` + "`plugins`" + `** that has the key ` + "`enabled`" + `, or no path that ends in .wasm or begins with https:// or oci://, is
+  Bifrost's: it is ignored, takes no place in the list, and costs a warning. So does a plugin that nothing names.
+
+`
+
+// The example of docs/config.md, in JSON and in variables.
+const (
+	docsPluginsJSON = `{
+  "providers": { "openai": { "plugins": ["redact"] } },
+  "routes": [{ "path": "/v1/*", "plugins": ["check-key"] }],
+  "plugins": [
+    { "name": "redact", "path": "plugins/redact.wasm", "config": { "fields": ["ssn"] }, "timeout_ms": 50 },
+    { "name": "check-key", "path": "plugins/check-key.wasm", "config": { "key": "env.CHECK_KEY" }, "phases": ["request"] }
+  ]
+}`
+	docsPluginsVariables = `EDGE_PROVIDERS_OPENAI_PLUGINS=redact
+EDGE_ROUTES_0_PATH=/v1/*
+EDGE_ROUTES_0_PLUGINS=check-key
+EDGE_PLUGINS_0_NAME=redact
+EDGE_PLUGINS_0_PATH=plugins/redact.wasm
+EDGE_PLUGINS_0_CONFIG={"fields":["ssn"]}
+EDGE_PLUGINS_0_TIMEOUT=50ms
+EDGE_PLUGINS_1_NAME=check-key
+EDGE_PLUGINS_1_PATH=plugins/check-key.wasm
+EDGE_PLUGINS_1_CONFIG={"key":"change-me"}
+EDGE_PLUGINS_1_PHASES=request`
+)
+
+// plugins writes what the table of keys does not say of plugins. Both examples must load, to the same plugins.
+func (d *docs) plugins(t *testing.T) {
+	fromJSON, prov, lines := loadText(docsPluginsJSON, environment{"CHECK_KEY": "change-me"})
+	environ := environment{}
+	for line := range strings.Lines(docsPluginsVariables) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		environ[name] = value
+	}
+	fromVariables, _, more := loadText("", environ)
+	for _, line := range slices.Concat(lines, more, prov.warnings) {
+		t.Errorf("the example of plugins: %s", line)
+	}
+	equal(t, "the example in variables", fromVariables.Config, fromJSON.Config)
+	fmt.Fprintf(d, docsPlugins, "```json\n"+docsPluginsJSON+"\n```", "```ini\n"+docsPluginsVariables+"\n```")
 }
 
 // profiles writes what each profile changes.

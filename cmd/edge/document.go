@@ -34,9 +34,6 @@ type document struct {
 	// Profile is the set of values to begin from, in place of the defaults.
 	Profile string `json:"profile" env:"PROFILE" range:"high-throughput|balanced|burst-resistant|resource-constrained"`
 
-	// CacheDir is where what was fetched or compiled is kept. None means memory only.
-	CacheDir string `json:"cache_dir" env:"CACHE_DIR"`
-
 	// ProviderDefaults has the shape of a provider; each provider starts from it.
 	ProviderDefaults proxy.Provider `json:"provider_defaults" envPrefix:"PROVIDER_DEFAULTS_"`
 
@@ -102,13 +99,17 @@ func (d *document) withDefaultsChecked(faults []proxy.Fault) []proxy.Fault {
 	const stand = "providers.provider_defaults"
 	p := d.ProviderDefaults.Clone()
 	p.Fallbacks = nil // they are checked where the providers are known
+	c := proxy.DefaultConfig()
+	c.Plugins = d.Plugins
 	if p.BaseURL == "" {
 		p.BaseURL = "http://localhost"
 	}
-	c := proxy.DefaultConfig()
 	c.Providers = map[string]proxy.Provider{"provider_defaults": p}
 	for _, f := range configFaults(c) {
-		suffix := strings.TrimPrefix(f.Path, stand)
+		suffix, ok := strings.CutPrefix(f.Path, stand)
+		if !ok { // of a plugin
+			continue
+		}
 		faults = slices.DeleteFunc(faults, func(other proxy.Fault) bool {
 			return strings.HasPrefix(other.Path, "providers.") && strings.HasSuffix(other.Path, suffix) && other.Got == f.Got && other.Want == f.Want
 		})

@@ -28,6 +28,16 @@ type origin struct {
 	name         string // of the profile, file, variable or flag
 	line, column int    // in a document, from 1; the column counts bytes
 	via          string // the variable, when the document says env.NAME
+	place        string // the list's element, when the document counts others too
+}
+
+// written returns a path of the configuration as the document writes it.
+func (o origin) written(path string) string {
+	if o.place == "" {
+		return path
+	}
+	_, rest, _ := strings.Cut(path, "]")
+	return o.place + rest
 }
 
 // String returns the origin as `edge config` shows it.
@@ -108,11 +118,12 @@ func covered(faults []fault, path string) bool {
 const shownBytes = 64 // how much of a value a fault repeats
 
 // quoted returns text as a fault shows it.
-func quoted(text string) string {
-	if len(text) <= shownBytes {
+func quoted(text string) string { return quotedTo(text, shownBytes) }
+
+func quotedTo(text string, end int) string {
+	if len(text) <= end {
 		return strconv.Quote(text)
 	}
-	end := shownBytes
 	for !utf8.RuneStart(text[end]) {
 		end--
 	}

@@ -35,15 +35,13 @@ var foreignKeys = map[string][]string{
 
 // laterKeys are the keys that a later version of Edge has, by the object they stand in. Empty they are accepted.
 var laterKeys = map[string][]string{
-	"document": {"plugins", "cluster"},
-	"provider": {"plugins"},
-	"route":    {"plugins"},
+	"document": {"cluster"},
 }
 
 const notYet = "not in this version of Edge"
 
 // later reads a key of a later version; what is not empty in it is refused.
-func (r *reading) later(sh *shape, path []string, n *node) {
+func (r *reading) later(path []string, n *node) {
 	switch {
 	case path[len(path)-1] == "cluster" && n.kind == isObject:
 		for _, m := range n.members {
@@ -52,14 +50,6 @@ func (r *reading) later(sh *shape, path []string, n *node) {
 				r.fail(m.at, at, "", "unknown key"+didYouMean(m.key, []string{"redis_url"}))
 			case !empty(m.value):
 				r.fail(m.value.at, at, "", notYet)
-			}
-		}
-	case sh.name == "document" && n.kind == isArray:
-		for i, item := range n.items {
-			if at := append(slices.Clip(path), element(i)); foreignPlugin(item) {
-				r.ignored = append(r.ignored, join(at))
-			} else {
-				r.fail(item.at, at, "", notYet)
 			}
 		}
 	case !empty(n):
@@ -73,8 +63,11 @@ func empty(n *node) bool {
 }
 
 // foreignPlugin reports whether an element of plugins is Bifrost's: it says whether it is enabled, or its path is not
-// where a WASM plugin can be.
-func foreignPlugin(n *node) bool {
+// where a WASM plugin can be. A path that is in a variable which is not set is taken for one, so that it is a fault.
+func (r *reading) foreignPlugin(n *node) bool {
+	if n.kind != isObject {
+		return false
+	}
 	path := ""
 	for _, m := range n.members {
 		switch m.key {
@@ -84,10 +77,15 @@ func foreignPlugin(n *node) bool {
 			path = m.value.text
 		}
 	}
+	if match := reference.FindStringSubmatch(path); match != nil {
+		if path = r.environ[match[1]]; path == "" {
+			return false
+		}
+	}
 	return !strings.HasSuffix(path, ".wasm") && !strings.HasPrefix(path, "https://") && !strings.HasPrefix(path, "oci://")
 }
 
-const namedKeys = 40 // how many ignored keys one warning names
+const namedMost = 40 // how many names one warning has
 
 // ignoredWarning names the ignored keys in one line, or returns nothing when there are none.
 func ignoredWarning(paths []string) string {
@@ -95,9 +93,14 @@ func ignoredWarning(paths []string) string {
 	if len(paths) == 0 {
 		return ""
 	}
+	return "ignored, since they are Bifrost's and not Edge's: " + listed(paths)
+}
+
+// listed writes names as a warning has them.
+func listed(names []string) string {
 	more := ""
-	if n := len(paths) - namedKeys; n > 0 {
-		paths, more = paths[:namedKeys], fmt.Sprintf(" and %d more", n)
+	if n := len(names) - namedMost; n > 0 {
+		names, more = names[:namedMost], fmt.Sprintf(" and %d more", n)
 	}
-	return "ignored, since they are Bifrost's and not Edge's: " + graphic(strings.Join(paths, ", ")) + more
+	return graphic(strings.Join(names, ", ")) + more
 }

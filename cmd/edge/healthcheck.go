@@ -19,7 +19,8 @@ func healthcheck(inv invocation) int {
 	if !ok {
 		return code
 	}
-	doc, _, _ := configure(f, inv.environ)
+	src, _ := readSources(f, inv.environ)
+	doc, _, _ := load(src)
 	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
 	defer cancel()
 	if err := ready(ctx, doc.Admin.Listen); err != nil {

@@ -20,17 +20,22 @@ import (
 
 // houseArrows are the packages of this module, by directory, and which of the others each may import.
 var houseArrows = map[string][]string{
-	"cmd/edge":          {"configs", "proxy", "proxy/admin", "proxy/demo"},
-	"proxy":             {"arena", "limiter", "plugins/httpwasm", "plugins/proxywasm", "proxy/upstream"},
-	"proxy/admin":       {"proxy"},
-	"proxy/upstream":    {"arena"},
-	"plugins/httpwasm":  {"plugins"},
-	"plugins/proxywasm": {"plugins"},
-	"plugins":           nil,
-	"proxy/demo":        nil,
-	"limiter":           nil,
-	"arena":             nil,
-	"configs":           nil,
+	"cmd/edge":            {"configs", "proxy", "proxy/admin", "proxy/demo", "wasm-examples"},
+	"proxy":               {"arena", "limiter", "plugins", "plugins/httpwasm", "plugins/proxywasm", "proxy/upstream"},
+	"proxy/admin":         {"proxy"},
+	"proxy/upstream":      {"arena"},
+	"plugins/httpwasm":    {"plugins"},
+	"plugins/proxywasm":   {"plugins"},
+	"plugins":             {"plugins/meter"},
+	"plugins/meter":       nil,
+	"proxy/demo":          nil,
+	"limiter":             nil,
+	"arena":               nil,
+	"configs":             nil,
+	"wasm-examples":       nil,
+	"wasm-examples/guest": nil,
+
+	"wasm-examples/proxyguest": nil,
 }
 
 // houseHomes are the dependencies, by module path without version, and the packages that may import them.
@@ -67,7 +72,7 @@ type house struct {
 
 // checkHouse reads every Go file of the module in root that is not a test, whatever it is built for, and returns its
 // faults, each with file and line and with what is wanted, and the number of files read. Modules within the module,
-// testdata and the sources of the wasm examples are left out.
+// testdata and the sources of the wasm examples are left out; the guest package beside them is not.
 func checkHouse(root string) ([]string, int, error) {
 	gomod, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	if err != nil {
@@ -101,7 +106,7 @@ func checkHouse(root string) ([]string, int, error) {
 // houseSkips says whether the directory holds no code of this module's house.
 func houseSkips(tree fs.FS, dir string) bool {
 	base := path.Base(dir)
-	if strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_") || base == "testdata" || path.Dir(dir) == "wasm-examples" {
+	if strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_") || base == "testdata" || path.Dir(dir) == "wasm-examples" && base != "guest" && base != "proxyguest" {
 		return true
 	}
 	_, err := fs.Stat(tree, path.Join(dir, "go.mod"))
@@ -277,7 +282,7 @@ func TestHouseFindsFaults(t *testing.T) {
 	}
 	f("limiter/up.go", "package limiter\nimport _ \"example.org/edge/proxy\"\n", "limiter must not import proxy; of this module it may import nothing")
 	f("proxy/demo/side.go", "package demo\nimport _ \"example.org/edge/arena\"\n", "proxy/demo must not import arena")
-	f("cmd/edge/far.go", "package main\nimport _ \"example.org/edge/limiter\"\n", "may import configs, proxy, proxy/admin, proxy/demo")
+	f("cmd/edge/far.go", "package main\nimport _ \"example.org/edge/limiter\"\n", "may import configs, proxy, proxy/admin, proxy/demo, wasm-examples")
 	f("proxy/admin/skip.go", "package admin\nimport _ \"example.org/edge/limiter\"\n", "may import proxy")
 	f("proxy/windows.go", "//go:build windows\n\npackage proxy\nimport _ \"example.org/edge/configs\"\n", "proxy must not import configs")
 	f("arena/dep.go", "package arena\nimport _ \"golang.org/x/sys/unix\"\n", "its home is proxy")
@@ -292,6 +297,7 @@ func TestHouseFindsFaults(t *testing.T) {
 	f("limiter/sleep.go", "package limiter\nimport \"time\"\nfunc rest() { time.Sleep(1) }\n", "limiter must not sleep")
 	f("proxy/long.go", "package proxy\n"+strings.Repeat("// line\n", houseFileLines-1), "the file has 500 lines")
 	f("proxy/long.go", "package proxy\nfunc long() {\n"+strings.Repeat("\tprintln()\n", houseFunctionLines-2)+"}\n", "long has 70 lines")
+	f("wasm-examples/guest/up.go", "//go:build wasip1\n\npackage guest\nimport _ \"example.org/edge/plugins\"\n", "wasm-examples/guest must not import plugins")
 	f("proxy/common.go", "package common\n", "package common says nothing")
 	f("tools/tools.go", "package tools\n", "no package tools")
 

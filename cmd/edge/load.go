@@ -18,6 +18,7 @@ type sources struct {
 	environ map[string]string
 	secrets map[string]string // by *_FILE variable, what its file holds
 	flags   flags
+	example func(name string) (module []byte, ok bool) // the embedded examples; nil without any
 }
 
 // provenance tells where the values come from, and what is to be said of them.
@@ -38,10 +39,27 @@ func (p provenance) of(path string) origin {
 	return origin{}
 }
 
+// locate says of each fault where the value comes from.
+func (p provenance) locate(wrong []proxy.Fault) (faults []fault) {
+	for _, f := range wrong {
+		from := p.of(f.Path)
+		if from.via != "" && f.Got != "" {
+			f.Got, f.Want = "", "want "+f.Want+" (the value of "+from.via+" is not shown)"
+		}
+		if text, err := strconv.Unquote(f.Got); err == nil {
+			f.Got = quoted(text) // no longer than other values
+		}
+		faults = append(faults, fault{from, from.written(f.Path), f.Got, f.Want})
+	}
+	return faults
+}
+
 // demoProvider is the provider that -demo adds. Its base URL is known only when it listens; until then it is this.
 const (
 	demoProvider = "demo"
 	demoBaseURL  = "http://127.0.0.1"
+
+	demoPluginsPath = "providers." + demoProvider + ".plugins"
 
 	demoConcurrency = 2 // so that a handful of requests makes a queue to look at
 )
@@ -76,13 +94,13 @@ func load(src sources) (document, provenance, []fault) {
 	d := &draft{doc: defaultDocument(), origins: map[string]origin{}}
 	faults = append(faults, d.putAll(settings)...)
 	faults = append(faults, d.usualVariables(src.environ, src.flags.demo)...)
-	d.demo(src.flags.demo)
+	d.demo(src)
 	d.complete()
 	if whole { // what a document that cannot be read would have said is not missing
 		faults = d.judge(faults)
 	}
 	prov := provenance{origins: d.origins}
-	prov.warnings = slices.DeleteFunc([]string{ignoredWarning(ignored), d.onceWarning()}, func(s string) bool { return s == "" })
+	prov.warnings = slices.DeleteFunc([]string{ignoredWarning(ignored), d.onceWarning(), d.idleWarning()}, func(s string) bool { return s == "" })
 	if len(vars.links) > 0 {
 		prov.notes = []string{"skipped, since they are service links of Kubernetes: " + strings.Join(vars.links, ", ")}
 	}
@@ -242,6 +260,8 @@ func (d *draft) fresh(t reflect.Type, s setting, depth int) reflect.Value {
 		return reflect.ValueOf(d.doc.ProviderDefaults.Clone())
 	case keyType:
 		return reflect.ValueOf(proxy.DefaultKey())
+	case pluginType:
+		return reflect.ValueOf(proxy.DefaultPlugin())
 	}
 	return reflect.Zero(t)
 }
@@ -269,8 +289,8 @@ func (d *draft) usualVariables(environ map[string]string, demo bool) (faults []f
 }
 
 // demo adds the demo provider, as far as nothing else is configured of it.
-func (d *draft) demo(on bool) {
-	if !on {
+func (d *draft) demo(src sources) {
+	if !src.flags.demo {
 		return
 	}
 	set := func(value any, path ...string) {
@@ -282,6 +302,9 @@ func (d *draft) demo(on bool) {
 	}
 	set(demoBaseURL, "network_config", "base_url")
 	set(demoConcurrency, "concurrency_and_buffer_size", "concurrency")
+	if names := d.demoPlugins(src.example); len(names) > 0 {
+		set(names, "plugins")
+	}
 }
 
 // complete gives known providers their base URL, and takes "*" among a key's models for all of them, as Bifrost writes
@@ -318,23 +341,36 @@ func (d *draft) onceWarning() string {
 	return "this version sends each request once; without effect: " + graphic(strings.Join(asked, ", "))
 }
 
+// idleWarning names the plugins that no provider and no route names, or is nothing.
+func (d *draft) idleWarning() string {
+	var named []string
+	for _, p := range d.doc.Providers {
+		named = append(named, p.Plugins...)
+	}
+	for _, r := range d.doc.Routes {
+		named = append(named, r.Plugins...)
+	}
+	var idle []string
+	for _, p := range d.doc.Plugins {
+		if p.Name != "" && !slices.Contains(named, p.Name) {
+			idle = append(idle, p.Name)
+		}
+	}
+	if len(idle) == 0 {
+		return ""
+	}
+	return "plugins that no provider and no route names, so that they see no requests: " + listed(idle)
+}
+
 // judge adds what is wrong with the values themselves, each with the place it comes from, unless the place has a fault
 // already.
 func (d *draft) judge(faults []fault) []fault {
 	prov := provenance{origins: d.origins}
 	known := slices.Clone(faults)
-	for _, f := range d.doc.invalid() {
-		if covered(known, f.Path) {
-			continue
+	for _, f := range prov.locate(d.doc.invalid()) {
+		if !covered(known, f.path) {
+			faults = append(faults, f)
 		}
-		from := prov.of(f.Path)
-		if from.via != "" && f.Got != "" {
-			f.Got, f.Want = "", "want "+f.Want+" (the value of "+from.via+" is not shown)"
-		}
-		if text, err := strconv.Unquote(f.Got); err == nil {
-			f.Got = quoted(text) // no longer than other values
-		}
-		faults = append(faults, fault{from, f.Path, f.Got, f.Want})
 	}
 	return faults
 }

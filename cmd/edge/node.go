@@ -88,6 +88,8 @@ type jsonParser struct {
 	end    int // end of the last token
 	values int
 	faults []fault
+
+	private int // how many objects called config there are around what is read; theirs are not keys of Edge's
 }
 
 // parse returns the document's tree, or nil when it is no JSON object; a duplicate key is a fault, but no reason to
@@ -261,13 +263,24 @@ func (p *jsonParser) object(n *node, depth int) *node {
 		if p.iter.Error != nil || !wellFormed(p.data[at:stringEnd(p.data, at)]) {
 			return p.fail(at, "want a key in double quotes, then a colon")
 		}
+		settings := (key == "config" || key == "vm_config") && depth > 1
+		if settings {
+			p.private++
+		}
 		value := p.value(depth + 1)
 		if value == nil {
 			return nil
 		}
+		if settings {
+			p.private--
+		}
 		if before, ok := seen[key]; ok {
+			shown := quoted(key)
+			if p.private > 0 {
+				shown = ""
+			}
 			p.faults = append(p.faults, fault{
-				from: p.doc.origin(at), path: quoted(key), want: "a key that is already at " + p.doc.origin(before).position(),
+				from: p.doc.origin(at), path: shown, want: "a key that is already at " + p.doc.origin(before).position(),
 			})
 			continue
 		}

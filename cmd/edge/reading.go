@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/edge-proxy/edge/proxy"
 )
 
 // setting is one value that a source gives. Settings are put into the document in the order of their sources, so
@@ -80,14 +83,7 @@ func (r *reading) value(n *node, sh *shape, path []string) {
 		}
 	case listShape:
 		if r.kind(n, isArray, path) {
-			r.set(n.at, path, reflect.Value{})
-			for i, item := range n.items {
-				at := append(slices.Clip(path), element(i))
-				r.set(item.at, at, reflect.Value{})
-				if r.kind(item, isObject, at) {
-					r.object(item, sh.elem, at)
-				}
-			}
+			r.list(n, sh, path)
 		}
 	case leafShape:
 		r.leaf(n, sh.leaf, path)
@@ -102,6 +98,40 @@ func (r *reading) kind(n *node, due nodeKind, path []string) bool {
 	return n.kind == due
 }
 
+// list reads an array of objects. Elements that are not Edge's take no place in the list; what is said of the others
+// names their place in the document.
+func (r *reading) list(n *node, sh *shape, path []string) {
+	r.set(n.at, path, reflect.Value{})
+	taken := 0
+	for i, item := range n.items {
+		at := append(slices.Clip(path), element(i))
+		if sh.elem.typ == pluginType && r.foreignPlugin(item) {
+			r.ignored = append(r.ignored, join(at))
+			continue
+		}
+		first := len(r.settings)
+		r.set(item.at, at, reflect.Value{})
+		if r.kind(item, isObject, at) {
+			r.object(item, sh.elem, at)
+		}
+		for j := first; i != taken && j < len(r.settings); j++ {
+			r.settings[j].move(len(path), taken)
+		}
+		taken++
+	}
+}
+
+// move puts what s sets into the list's element i; depth is where in the path the element stands.
+func (s *setting) move(depth, i int) {
+	place := join(s.path[:depth+1])
+	s.from.place = place
+	for j := range s.parts {
+		s.parts[j].place = place
+	}
+	s.path = slices.Clone(s.path)
+	s.path[depth] = element(i)
+}
+
 func (r *reading) object(n *node, sh *shape, path []string) {
 	seen := map[*member]string{}
 	for _, p := range n.members {
@@ -111,7 +141,7 @@ func (r *reading) object(n *node, sh *shape, path []string) {
 		case m == nil && slices.Contains(foreignKeys[sh.name], p.key):
 			r.ignored = append(r.ignored, join(at))
 		case m == nil && slices.Contains(laterKeys[sh.name], p.key):
-			r.later(sh, at, p.value)
+			r.later(at, p.value)
 		case m == nil:
 			at[len(at)-1] = shortKey(p.key)
 			r.fail(p.at, at, "", "unknown key"+sh.suggest(p.key))
@@ -156,6 +186,12 @@ func (r *reading) leaf(n *node, l *leaf, path []string) {
 		r.strings(n, l, path)
 		return
 	}
+	if l.typ == settingsType && n.kind != isString {
+		var b bytes.Buffer
+		r.compact(&b, n, path)
+		r.set(n.at, path, reflect.ValueOf(proxy.Settings(b.String())))
+		return
+	}
 	value, err := l.fromNode(n)
 	if err != nil {
 		got := n.shown()
@@ -183,6 +219,48 @@ func (r *reading) variable(n *node, name string, l *leaf, path []string) {
 	from := r.doc.origin(n.at)
 	from.via = name
 	r.settings = append(r.settings, setting{path: path, value: value, from: from})
+}
+
+// compact writes a value without the space between its parts, all else as it is in the document, but for strings that
+// name a variable. A fault has the path of the whole: the keys inside are not Edge's to show.
+func (r *reading) compact(b *bytes.Buffer, n *node, path []string) {
+	switch n.kind {
+	case isNull:
+		b.WriteString("null")
+	case isBool, isNumber:
+		b.WriteString(n.text)
+	case isString:
+		match := reference.FindStringSubmatch(n.text)
+		if match == nil {
+			b.Write(r.doc.data[n.at:stringEnd(r.doc.data, n.at)])
+			return
+		}
+		text := r.environ[match[1]]
+		if text == "" {
+			r.fail(n.at, path, "", "wants the variable "+match[1]+", which is not set or empty")
+		}
+		b.Write(encode(text))
+	case isArray:
+		b.WriteByte('[')
+		for i, item := range n.items {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			r.compact(b, item, path)
+		}
+		b.WriteByte(']')
+	case isObject:
+		b.WriteByte('{')
+		for i, m := range n.members {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			b.Write(r.doc.data[m.at:stringEnd(r.doc.data, m.at)])
+			b.WriteByte(':')
+			r.compact(b, m.value, path)
+		}
+		b.WriteByte('}')
+	}
 }
 
 func (r *reading) strings(n *node, l *leaf, path []string) {

@@ -73,8 +73,15 @@ func run(inv invocation) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(signals)
+	compiling := newProgress(inv.stderr, len(doc.Plugins))
+	doc.PluginLoaded = compiling.loaded
 	s, err := open(doc, prov, cert, f.demo, log)
+	compiling.end()
 	if err != nil {
+		if wrong, ok := errors.AsType[*proxy.ConfigError](err); ok { // a plugin that does not compile
+			printFaults(inv.stderr, sortFaults(prov.locate(wrong.Faults)))
+			return exitFailed
+		}
 		fmt.Fprintf(inv.stderr, "edge: %v\n", err)
 		return exitFailed
 	}

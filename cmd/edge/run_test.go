@@ -283,8 +283,8 @@ func TestDemoCommandsWork(t *testing.T) {
 			commands = append(commands, strings.ReplaceAll(command, "\n    ", "\n"))
 		}
 	}
-	if len(commands) != 3 {
-		t.Fatalf("got %d commands: %q, want 3", len(commands), commands)
+	if len(commands) != 4 {
+		t.Fatalf("got %d commands: %q, want 4", len(commands), commands)
 	}
 	run := func(command string) string {
 		t.Helper()
@@ -305,7 +305,13 @@ func TestDemoCommandsWork(t *testing.T) {
 	if out := run(commands[1]); strings.Count(out, "data: {") < 10 || !strings.HasSuffix(out, "data: [DONE]\n\n") {
 		t.Errorf("%s\nanswers %s", commands[1], out)
 	}
-	out := run(commands[2])
+	if len(commands) == 4 {
+		if out := run(commands[2]); !strings.Contains(out, "x-edge-demo: stamped") && !strings.Contains(out, "X-Edge-Demo: stamped") || !strings.Contains(out, "write to") || strings.Contains(out, "ada@example.com") {
+			t.Errorf("%s\nanswers %s", commands[2], out)
+		}
+	}
+	queue := commands[len(commands)-1]
+	out := run(queue)
 	if served := regexp.MustCompile(`(?m)^200 after [0-9.]+ s$`).FindAllString(out, -1); len(served) != 30 {
 		t.Errorf("%d of 30 are answered with 200", len(served))
 	}
@@ -315,7 +321,7 @@ func TestDemoCommandsWork(t *testing.T) {
 		got[line[1]] = line[2]
 	}
 	if waiting, err := strconv.Atoi(got["waiting"]); len(shown) != 3 || got["in_flight"] != "2" || got["concurrency_limit"] != "2" || err != nil || waiting < 1 || waiting > 28 {
-		t.Errorf("%s\nshows %q, want 2 in flight of 2 and some waiting:\n%s", commands[2], got, out)
+		t.Errorf("%s\nshows %q, want 2 in flight of 2 and some waiting:\n%s", queue, got, out)
 	}
 	p.idle()
 	p.signal(syscall.SIGTERM)

@@ -56,6 +56,8 @@ var (
 	secretsType  = reflect.TypeFor[[]proxy.Secret]()
 	providerType = reflect.TypeFor[proxy.Provider]()
 	keyType      = reflect.TypeFor[proxy.Key]()
+	pluginType   = reflect.TypeFor[proxy.Plugin]()
+	settingsType = reflect.TypeFor[proxy.Settings]()
 )
 
 // units of a bare number, by the ending of its key.
@@ -72,9 +74,10 @@ var units = []struct {
 // secret reports whether the value must never be shown.
 func (l *leaf) secret() bool { return l.typ == secretType || l.typ == secretsType }
 
-// private reports whether a fault must not show the value: a secret, or a header, which may hold one.
+// private reports whether a fault must not show the value: a secret, or a header or a plugin's settings, which may hold
+// one.
 func (l *leaf) private() bool {
-	return l.secret() || l.typ.Kind() == reflect.Map || l.variable == ""
+	return l.secret() || l.typ == settingsType || l.typ.Kind() == reflect.Map || l.variable == ""
 }
 
 var rootShape = structShape(reflect.TypeFor[document]())

@@ -9,13 +9,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/edge-proxy/edge/proxy"
+	examples "github.com/edge-proxy/edge/wasm-examples"
 )
 
 const maxSecretBytes = 64 << 10
 
 // readSources reads the files that the flags and the environment name. What it could not read is a fault.
 func readSources(f flags, environ []string) (sources, []fault) {
-	src := sources{environ: map[string]string{}, secrets: map[string]string{}, flags: f}
+	src := sources{environ: map[string]string{}, secrets: map[string]string{}, flags: f, example: examples.Module}
 	for _, entry := range environ {
 		if name, value, ok := strings.Cut(entry, "="); ok {
 			src.environ[name] = value
@@ -54,11 +57,14 @@ func readSources(f flags, environ []string) (sources, []fault) {
 	return src, sortFaults(faults)
 }
 
-// configure reads the sources and loads them: what run, validate, config and a reload begin with.
+// configure reads the sources, loads them and reads the modules that they name: what run, validate, config and a reload
+// begin with.
 func configure(f flags, environ []string) (document, provenance, []fault) {
 	src, unread := readSources(f, environ)
 	doc, prov, faults := load(src)
-	return doc, prov, sortFaults(append(unread, faults...))
+	faults = append(unread, faults...)
+	faults = append(faults, readModules(&doc, prov, faults)...)
+	return doc, prov, sortFaults(faults)
 }
 
 // readFile reads a whole file of at most limit bytes. It may be a pipe.
@@ -68,9 +74,13 @@ func readFile(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer file.Close()
+	tooLarge := fmt.Errorf("larger than %v", proxy.Size(limit))
+	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() && info.Size() > limit {
+		return nil, tooLarge
+	}
 	data, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("larger than %d KiB", limit>>10)
+		err = tooLarge
 	}
 	return data, err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -23,6 +24,10 @@ func validate(inv invocation) int {
 	printLines(inv.stderr, "warning: ", prov.warnings)
 	if len(faults) == 0 {
 		_, faults = certificate(&doc, prov)
+		compiling := newProgress(inv.stderr, len(doc.Plugins))
+		doc.PluginLoaded = compiling.loaded
+		faults = append(faults, sortFaults(prov.locate(proxy.CheckPlugins(context.Background(), doc.Config)))...)
+		compiling.end()
 	}
 	if printFaults(inv.stderr, faults) {
 		return exitFailed
@@ -32,7 +37,8 @@ func validate(inv invocation) int {
 		return exitFailed
 	}
 	names := slices.Sorted(maps.Keys(doc.Providers))
-	fmt.Fprintf(inv.stdout, "valid: %s (%s), %s, %s\n", count(len(names), "provider"), strings.Join(names, ", "), count(len(doc.Routes), "route"), count(len(prov.warnings), "warning"))
+	fmt.Fprintf(inv.stdout, "valid: %s (%s), %s, %s, %s\n", count(len(names), "provider"), strings.Join(names, ", "),
+		count(len(doc.Routes), "route"), count(len(doc.Plugins), "plugin"), count(len(prov.warnings), "warning"))
 	return exitOK
 }
 

@@ -239,11 +239,7 @@ func serviceLink(rest, value string) bool {
 }
 
 // laterVariable reports whether a variable is one of laterKeys.
-func laterVariable(rest string) bool {
-	first, _, _ := strings.Cut(rest, "_")
-	return first == "PLUGINS" || first == "CLUSTER" ||
-		strings.HasSuffix(rest, "_PLUGINS") && (first == "PROVIDERS" || first == "ROUTES" || first == "PROVIDER")
-}
+func laterVariable(rest string) bool { return strings.HasPrefix(rest, "CLUSTER_") }
 
 // unknown words the fault for a variable that means nothing. Its value is not shown: it may be a misnamed secret.
 func (v *variables) unknown(rest string) string {
