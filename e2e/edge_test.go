@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,14 +42,17 @@ type edge struct {
 	exited     chan struct{} // closed when the process has ended
 }
 
-// start runs edge with these variables and nothing else in its environment, and waits until it serves. At the end of
-// the test it checks that everything was given back, ends the process and checks how it ended.
+// start runs edge with these variables and nothing else in its environment, and waits until it serves. Callers must
+// present edgeToken, unless the variables set EDGE_AUTH_OPEN. At the end of the test it checks that everything was given back, ends the process and checks how it ended.
 func start(t *testing.T, environ []string, args ...string) *edge {
 	t.Helper()
 	e := &edge{t: t, exited: make(chan struct{})}
 	e.command = exec.CommandContext(context.Background(), binary, args...) // finish ends it
+	if !slices.ContainsFunc(environ, func(entry string) bool { return strings.HasPrefix(entry, "EDGE_AUTH_OPEN=") }) {
+		environ = append(environ, "EDGE_AUTH_TOKENS="+edgeToken)
+	}
 	e.command.Env = append([]string{
-		"EDGE_LISTEN=127.0.0.1:0", "EDGE_ADMIN_LISTEN=127.0.0.1:0", "EDGE_AUTH_TOKENS=" + edgeToken, "EDGE_LOG_LEVEL=debug",
+		"EDGE_LISTEN=127.0.0.1:0", "EDGE_ADMIN_LISTEN=127.0.0.1:0", "EDGE_LOG_LEVEL=debug",
 		"EDGE_DRAIN_TIMEOUT=4s", // so that what a failed test leaves open does not hold up its end
 	}, environ...)
 	e.command.Stdout, e.command.Stderr = &e.stdout, &e.stderr

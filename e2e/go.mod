@@ -8,6 +8,7 @@ require (
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/anthropics/anthropic-sdk-go v1.84.0
 	github.com/edge-proxy/edge v0.0.0-00010101000000-000000000000
+	github.com/http-wasm/http-wasm-host-go v0.7.0
 	github.com/openai/openai-go/v3 v3.96.0
 )
 
