@@ -130,18 +130,29 @@ func (p *Proxy) Reload(c Config) error {
 		p.reloadFailed.Store(true)
 		return fmt.Errorf("proxy: reload: %w", err)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	before := p.config
-	p.config = c
-	next, err := p.newGeneration(c, loaded)
-	if err != nil {
+	if err := p.swap(c, loaded); err != nil {
 		for _, plugin := range loaded {
 			plugin.release()
 		}
-		p.config = before
 		p.reloadFailed.Store(true)
 		return fmt.Errorf("proxy: reload: %w", err)
+	}
+	if old != nil {
+		old.unpin() // guests may have a last word; nobody waits for it
+	}
+	return nil
+}
+
+// swap puts a new generation in force, with plugins that are loaded.
+func (p *Proxy) swap(c Config, loaded map[string]*loadedPlugin) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before, old := p.config, p.current.Load()
+	p.config = c
+	next, err := p.newGeneration(c, loaded)
+	if err != nil {
+		p.config = before
+		return err
 	}
 	p.records.Resize(c.InitialPoolSize)
 	p.heads.Resize(c.InitialPoolSize)
@@ -157,7 +168,6 @@ func (p *Proxy) Reload(c Config) error {
 				end.client.Close() // what is in flight on it goes on
 			}
 		}
-		old.unpin()
 	}
 	return nil
 }
