@@ -88,7 +88,11 @@ func TestPluginsAllocateNothing(t *testing.T) {
 		if plugins > 0 && provider.got.Get("X-Stamp") != "edge" {
 			t.Fatalf("the provider got %v", provider.got)
 		}
-		return testing.AllocsPerRun(500, serve)
+		least := testing.AllocsPerRun(200, serve)
+		for range 4 { // what other goroutines allocate meanwhile is counted, too, and can only add
+			least = min(least, testing.AllocsPerRun(200, serve))
+		}
+		return least
 	}
 	without := measure(nil, 0)
 	for abi, module := range map[string][]byte{"http-wasm": StampGuest(), "Proxy-Wasm": FilterGuest()} {
