@@ -50,9 +50,6 @@ func TestCallEnds(t *testing.T) {
 
 // TestStackOverflow is wazero's own bound, which takes hundreds of megabytes: where the rewriter's is not there.
 func TestStackOverflow(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes hundreds of megabytes")
-	}
 	i := instantiate(t, load(t, newHost(t), Config{Deadline: DeadlineNone}, binding()), nil)
 	wantTrap(t, i, ReasonRecursion, "recurse")
 }

@@ -120,7 +120,6 @@ func TestEdge(t *testing.T) {
 	upstream := startUpstream(t)
 	for _, example := range names(t) {
 		t.Run(example, func(t *testing.T) {
-			needsStreams(t, example)
 			running := map[string]*process{}
 			for _, c := range readCases(t, example) {
 				config := readConfig(t, example, c)

@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/textproto"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -30,25 +28,6 @@ func isProxyWasm(t testing.TB, wasm []byte) bool {
 		t.Fatal(err)
 	}
 	return info.ABI == plugins.ProxyWasm
-}
-
-// needsStreams skips the test of a Proxy-Wasm example as long as edge is not built with what runs one.
-func needsStreams(t *testing.T, example string) {
-	t.Helper()
-	wasm, err := fs.ReadFile(folder, example+"/"+example+".wasm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !isProxyWasm(t, wasm) {
-		return
-	}
-	packages, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "../cmd/edge").Output()
-	if err != nil {
-		t.Fatalf("go list: %v", err)
-	}
-	if !bytes.Contains(packages, []byte("/plugins/proxywasm\n")) {
-		t.Skip("this edge has no Proxy-Wasm yet")
-	}
 }
 
 // streamHost serves one Proxy-Wasm plugin in front of an upstream: plugins/proxywasm, with little of Edge around it. Every

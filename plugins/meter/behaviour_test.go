@@ -66,34 +66,6 @@ func TestGuestsC(t *testing.T) {
 	t.Run("modern", func(t *testing.T) { testAlike(t, cGuest(t, true), calls) })
 }
 
-func TestGuestGo(t *testing.T) {
-	calls := []guestCall{
-		{"quiet", nil},
-		{"fib", []uint64{12}},
-		{"deep", []uint64{500}},
-		{"json_walk", []uint64{2}},
-		{"library", []uint64{2}},
-		{"goroutines", []uint64{20}},
-		{"nested", []uint64{200}},
-	}
-	if raceDetector {
-		t.Skip("takes minutes under the race detector, which sees nothing of it")
-	}
-	testAlike(t, goGuest(t), calls)
-}
-
-// TestGuestGoDeep: what is deep in a program is not deep in the room. encoding/json takes 10,000 arrays in arrays.
-func TestGuestGoDeep(t *testing.T) {
-	if raceDetector {
-		t.Skip("takes half a minute under the race detector, which sees nothing of it")
-	}
-	g := start(t, wazero.NewRuntimeConfigCompiler(), goGuest(t), &options{refill: Refill, room: Room})
-	if got := g.call(t, "nested", 9_999); got != "[9999]" {
-		t.Errorf("got %s", got)
-	}
-	g.call(t, "deep", 50_000)
-}
-
 // TestPrograms runs programs of other languages that wazero keeps for its tests.
 func TestPrograms(t *testing.T) {
 	text := bytes.Repeat([]byte("one line of text\n"), 500)

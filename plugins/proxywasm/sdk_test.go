@@ -31,9 +31,6 @@ var sdkGuests = []sdkGuest{
 // TestSDKs drives guests that are built with the SDKs that plugins' authors use. A test without its toolchain is skipped, or
 // fails where everything must be there.
 func TestSDKs(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds guests")
-	}
 	for _, guest := range sdkGuests {
 		t.Run(guest.name, func(t *testing.T) {
 			wasm := built{buildGuest(t, guest), t.TempDir()}

@@ -1,0 +1,33 @@
+//go:build !race
+
+// The race detector sees nothing of a guest, and would take minutes over these.
+
+package meter
+
+import (
+	"testing"
+
+	"github.com/tetratelabs/wazero"
+)
+
+func TestGuestGo(t *testing.T) {
+	calls := []guestCall{
+		{"quiet", nil},
+		{"fib", []uint64{12}},
+		{"deep", []uint64{500}},
+		{"json_walk", []uint64{2}},
+		{"library", []uint64{2}},
+		{"goroutines", []uint64{20}},
+		{"nested", []uint64{200}},
+	}
+	testAlike(t, goGuest(t), calls)
+}
+
+// TestGuestGoDeep: what is deep in a program is not deep in the room. encoding/json takes 10,000 arrays in arrays.
+func TestGuestGoDeep(t *testing.T) {
+	g := start(t, wazero.NewRuntimeConfigCompiler(), goGuest(t), &options{refill: Refill, room: Room})
+	if got := g.call(t, "nested", 9_999); got != "[9999]" {
+		t.Errorf("got %s", got)
+	}
+	g.call(t, "deep", 50_000)
+}
