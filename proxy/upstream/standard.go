@@ -36,15 +36,36 @@ type Standard struct {
 	absolute  bool // plain HTTP through a forward proxy: the request line names the host (RFC 9112, 3.2.2)
 }
 
-// New returns a client for the upstream at c.BaseURL.
-func New(c Config) (*Standard, error) {
-	base, err := url.Parse(c.BaseURL)
-	if err != nil || base.Host == "" {
-		return nil, fmt.Errorf("upstream: %q is no URL with a host", c.BaseURL)
+// New returns a client for the upstream at c.BaseURL: a Direct one, or a Standard one where HTTP/2 is wanted, a forward
+// proxy is in the way, or the URL is unusual.
+func New(c Config) (Client, error) {
+	base, err := parseBase(c.BaseURL)
+	if err != nil {
+		return nil, err
+	}
+	through := false
+	if c.Proxy != nil {
+		proxy, err := c.Proxy(&http.Request{URL: base})
+		through = err != nil || proxy != nil
+	}
+	if !through && !c.HTTP2 {
+		if d, err := NewDirect(c); err == nil {
+			return d, nil
+		}
+	}
+	return NewStandard(c)
+}
+
+// NewStandard returns a client that speaks through an http.Transport.
+func NewStandard(c Config) (*Standard, error) {
+	base, err := parseBase(c.BaseURL)
+	if err != nil {
+		return nil, err
 	}
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
 	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true) // TLS HTTP/2 through net/http costs half as much again a request
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(c.HTTP2)
 	absolute := false
 	if c.Proxy != nil && base.Scheme == "http" {
 		through, err := c.Proxy(&http.Request{URL: base})
@@ -96,7 +117,7 @@ func (s *Standard) Do(ctx context.Context, q *Request, a *Response) error {
 	answer, err := s.transport.RoundTrip(request) //nolint:bodyclose // it becomes a.Body, the caller's to close
 	early.end()
 	if err != nil {
-		if cause := context.Cause(ctx); cause != nil {
+		if cause := causeOf(ctx); cause != nil {
 			return cause
 		}
 		return err

@@ -11,6 +11,7 @@
 package upstream
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"io"
@@ -18,10 +19,39 @@ import (
 	"net/url"
 )
 
-// Config is what a Standard client is made from.
+// Client sends requests to one upstream. It is safe for concurrent use.
+type Client interface {
+	// Do sends q and fills in a. When ctx has ended, the error is its cause.
+	Do(ctx context.Context, q *Request, a *Response) error
+
+	// Close closes the connections that carry no request, and the others when theirs has ended.
+	Close()
+}
+
+// Breaker is what holds a connection for a request.
+type Breaker interface {
+	// Break closes the connection at once, from any goroutine.
+	Break()
+}
+
+// Ender is a context that breaks connections itself. A client uses it in place of context.AfterFunc, which
+// allocates.
+type Ender interface {
+	context.Context
+
+	// OnEnd makes the context call b.Break, once, when it ends: at once if it has. It replaces what was there
+	// before. With nil, nothing is called any more, and no call is under way, once OnEnd has returned.
+	OnEnd(b Breaker)
+
+	// Cause is why it has ended, nil until then. context.Cause knows that of the standard library's contexts only.
+	Cause() error
+}
+
+// Config is what a client is made from.
 type Config struct {
 	BaseURL  string // http or https, a host, perhaps a port; its path is put before each Target
 	MaxConns int    // connections at a time; 0 means no bound
+	HTTP2    bool   // offer HTTP/2, too, by ALPN over TLS
 
 	RootCAs *x509.CertPool                        // nil means the system's
 	Proxy   func(*http.Request) (*url.URL, error) // forward proxy to use; nil means none
@@ -35,8 +65,16 @@ type Request struct {
 	Fields Fields // without Host and those that frame the message (Content-Length, Transfer-Encoding, Trailer)
 
 	// Body is the message's content; nil means none. The client closes it exactly once, whatever happens,
-	// and that may be after Do returned (http.RoundTripper).
+	// and that may be after Do returned (http.RoundTripper). If it is an io.WriterTo, it is used as that: what
+	// it writes must stay as it is during the Write only. Three more methods are used if it has them: Len() int is
+	// how many bytes can be had without waiting, Next(most int) []byte takes a piece of those that stays until
+	// Close, Exact() bool says that there are certainly no more than Length.
 	Body io.ReadCloser
+
+	// Scratch is memory for the heads of both messages, 4 KiB as a rule; more is the client's own. It is lent
+	// until Do has returned an error, or Body of the Response has returned one or was closed. Nil means that the
+	// client finds it.
+	Scratch []byte
 
 	// Again gives the content anew, for a connection that turned out to be dead before a byte was sent.
 	// Nil means that the content cannot be had twice.
@@ -57,10 +95,12 @@ type Response struct {
 	Length int64  // bytes of content; -1 means unknown
 
 	// Body is never nil; the caller must close it. Closed before io.EOF, it closes the connection too, and
-	// returns when that is done.
+	// returns when that is done. It is for one goroutine at a time: a Read that goes on is ended by the context.
+	// It may have a method Ready() bool that says whether Read returns without waiting.
 	Body io.ReadCloser
 
-	// Upgraded is the connection after a 101; Body is then empty. The caller must close it.
+	// Upgraded is the connection after a 101; Body is then empty. The caller must close it, which any goroutine
+	// may do: the end of the context does not.
 	Upgraded io.ReadWriteCloser
 
 	TrailerNames []string // announced, in canonical form

@@ -1,0 +1,52 @@
+package upstream
+
+import (
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// conn is one connection to an upstream. At any time one call uses it, or the pool has it.
+type conn struct {
+	net.Conn             // what is read and written
+	raw      net.Conn    // what carries it: itself, or what is under TLS
+	records  *records    // what lies between the two; nil without TLS
+	broken   atomic.Bool // Break was called; any goroutine
+
+	// The user's.
+	reused bool          // it has carried a request before
+	since  time.Time     // when it was given to the pool last
+	keep   time.Duration // how long it may be idle
+
+	probe probe
+}
+
+func newConn(raw, c net.Conn, r *records) *conn {
+	n := &conn{Conn: c, raw: raw, records: r, keep: idleConnTimeout}
+	if s, ok := raw.(syscall.Conn); ok {
+		n.probe.raw, _ = s.SyscallConn()
+	}
+	return n
+}
+
+// Break closes the connection at once, from any goroutine.
+func (c *conn) Break() {
+	c.broken.Store(true)
+	c.raw.Close()
+}
+
+// drained reports whether nothing has been read behind an answer, or can be without the network.
+func (c *conn) drained() bool { return c.records == nil || c.records.drained() }
+
+// cut reports whether the connection ended without the word that TLS has for it (RFC 9112, section 9.8).
+func (c *conn) cut() bool { return c.records != nil && c.records.ended }
+
+// end closes a connection that carries no request, with a farewell under TLS.
+func (c *conn) end() { c.Close() }
+
+// usable reports whether a request may be sent: the connection was not idle for too long, and the other side has
+// neither closed it nor said anything.
+func (c *conn) usable(now time.Time) bool {
+	return now.Sub(c.since) < c.keep && c.probe.quiet()
+}
