@@ -61,8 +61,7 @@ func (x *exchange) watchBody() error {
 	if timeout == 0 {
 		return nil
 	}
-	left := x.gen.config.QueueTimeout + timeout - time.Since(x.arrived)
-	return x.watch(deadlineBody, max(left, time.Microsecond))
+	return x.going(x.clock.set(deadlineBody, moment(x.arrived.Add(x.gen.config.QueueTimeout+timeout))))
 }
 
 // admit turns the place into a permit, oldest first.
@@ -83,6 +82,9 @@ func (x *exchange) admit() (err error) {
 	x.waited += x.began.Sub(began)
 	x.end.stats.queueWait.Update(x.waited.Seconds())
 	x.stage = stageWaiting
+	if x.p.aborted.Load() { // the permit may be that of a request which Abort has just ended
+		x.cancel(errDrainDeadline)
+	}
 	return x.unwatch()
 }
 

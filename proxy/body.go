@@ -1,13 +1,11 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/edge-proxy/edge/arena"
 )
@@ -25,8 +23,8 @@ const (
 type body struct {
 	p    *Proxy
 	gen  *generation
-	ctx  context.Context // the exchange's
-	src  io.ReadCloser   // the caller's; net/http allows Read after the handler returned
+	ctx  *lifetime     // the exchange's
+	src  io.ReadCloser // the caller's; net/http allows Read after the handler returned
 	hint uint32
 	refs atomic.Int32
 
@@ -39,18 +37,23 @@ type body struct {
 	// The handler's until a reader exists, and fixed from then on.
 	slots   [heldSlots]arena.Slot[bodyBlock]
 	blocks  [][]byte // the held content in order: views of slots, then heap
-	size    int64    // bytes held
-	charged int64    // bytes of the blocks, counted in buffered
-	cutFrom int64    // the bytes from cutFrom to cutTo are left out of what is sent
+	block   [1][]byte
+	size    int64 // bytes held
+	charged int64 // bytes of the blocks, counted in buffered
+	cutFrom int64 // the bytes from cutFrom to cutTo are left out of what is sent
 	cutTo   int64
 
 	mu   sync.Mutex // orders the readers' use of src; one reader streams it
 	read int64      // bytes taken from src
 	err  error      // what ended src, if not io.EOF; written before whole
+
+	first bodyReader // the one that most bodies have; taken when its body is set
 }
 
-func newBody(ctx context.Context, a *arrival, hint uint32) *body {
-	b := &body{p: a.p, gen: a.gen, ctx: ctx, src: a.r.Body, hint: hint, declared: a.r.ContentLength}
+// init makes b the content of a request. The exchange is its one user so far.
+func (b *body) init(ctx *lifetime, a *arrival, hint uint32) *body {
+	b.p, b.gen, b.ctx, b.src, b.hint, b.declared = a.p, a.gen, ctx, a.r.Body, hint, a.r.ContentLength
+	b.blocks = b.block[:0]
 	b.refs.Store(1)
 	return b
 }
@@ -212,7 +215,7 @@ func (b *body) takeWhile(into []byte, wanted func() bool) (int, error) {
 		return 0, io.EOF
 	}
 	config := &b.gen.config
-	b.deadline.Store(now() + uint64(config.BodyTimeout/time.Microsecond))
+	b.deadline.Store(b.p.sweeper.after(config.BodyTimeout))
 	if !wanted() { // looked at after the store: whoever cancels looks at the deadline after that
 		b.deadline.Store(0)
 		b.err = errBodyRead
@@ -278,9 +281,13 @@ func (b *body) stalled(at uint64) bool {
 func (b *body) cut(from, to int64) { b.cutFrom, b.cutTo = from, to }
 
 // reader returns the content from its beginning: what is held, then the rest from the caller. The rest can
-// be had once. The reader must be closed, exactly once.
+// be had once. The reader must be closed, exactly once. Only one goroutine may ask for readers.
 func (b *body) reader() *bodyReader {
 	b.refs.Add(1)
+	if b.first.body == nil {
+		b.first.body = b
+		return &b.first
+	}
 	return &bodyReader{body: b}
 }
 
@@ -312,6 +319,68 @@ func (r *bodyReader) readHeld(into []byte) (int, error) {
 	if r.closed.Load() {
 		return 0, errReaderClosed
 	}
+	n := copy(into, r.next())
+	r.pass(n)
+	return n, nil
+}
+
+// WriteTo gives what Read does, held content without copying it. It may be under way when Close is called: what it
+// holds stays until it returns.
+func (r *bodyReader) WriteTo(w io.Writer) (sent int64, err error) {
+	b := r.body
+	if !r.share() {
+		return 0, errReaderClosed
+	}
+	defer b.release()
+	for err == nil {
+		rest := r.next()
+		if len(rest) == 0 {
+			break
+		}
+		var n int
+		n, err = w.Write(rest)
+		r.pass(n)
+		sent += int64(n)
+	}
+	if err != nil {
+		return sent, err
+	}
+	if b.kept() {
+		return sent, nil
+	}
+	slot := b.p.longs.Take(b.hint)
+	defer slot.Give()
+	for {
+		n, err := b.take(slot.P()[:])
+		if n > 0 {
+			written, failed := w.Write(slot.P()[:n])
+			sent += int64(written)
+			if failed != nil {
+				return sent, failed
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return sent, nil
+		}
+		if err != nil {
+			return sent, err
+		}
+	}
+}
+
+// share keeps the body for another user, unless r was closed.
+func (r *bodyReader) share() bool {
+	r.busy.Lock()
+	defer r.busy.Unlock()
+	if r.closed.Load() {
+		return false
+	}
+	r.body.refs.Add(1)
+	return true
+}
+
+// next is the held content that comes next, as far as it lies in one piece; nothing when all was passed.
+func (r *bodyReader) next() []byte {
 	b := r.body
 	for r.block < len(b.blocks) {
 		rest := b.blocks[r.block][r.offset:]
@@ -320,18 +389,52 @@ func (r *bodyReader) readHeld(into []byte) (int, error) {
 			continue
 		}
 		if r.at >= b.cutFrom && r.at < b.cutTo {
-			skip := int(min(b.cutTo-r.at, int64(len(rest))))
-			r.offset, r.at = r.offset+skip, r.at+int64(skip)
+			r.pass(int(min(b.cutTo-r.at, int64(len(rest)))))
 			continue
 		}
 		if r.at < b.cutFrom {
 			rest = rest[:min(int64(len(rest)), b.cutFrom-r.at)]
 		}
-		n := copy(into, rest)
-		r.offset, r.at = r.offset+n, r.at+int64(n)
-		return n, nil
+		return rest
 	}
-	return 0, nil
+	return nil
+}
+
+// pass goes on by n bytes of what next has returned.
+func (r *bodyReader) pass(n int) { r.offset, r.at = r.offset+n, r.at+int64(n) }
+
+// Len is how many bytes Read or WriteTo give without waiting for the caller.
+func (r *bodyReader) Len() int {
+	r.busy.Lock()
+	defer r.busy.Unlock()
+	if r.closed.Load() {
+		return 0
+	}
+	b := r.body
+	left := b.size - r.at
+	if cut := b.cutTo - max(r.at, b.cutFrom); cut > 0 {
+		left -= cut
+	}
+	return int(left)
+}
+
+// Next takes the next piece of held content, most bytes at most. It stays as it is until Close.
+func (r *bodyReader) Next(most int) []byte {
+	r.busy.Lock()
+	defer r.busy.Unlock()
+	if r.closed.Load() {
+		return nil
+	}
+	piece := r.next()
+	piece = piece[:min(len(piece), most)]
+	r.pass(len(piece))
+	return piece
+}
+
+// Exact reports whether there is no more content than the request says: it is held, or net/http sees to that.
+func (r *bodyReader) Exact() bool {
+	b := r.body
+	return b.whole.Load() || !b.piped && b.declared >= 0
 }
 
 // Close ends the reader's use of the slots.

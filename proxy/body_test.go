@@ -19,7 +19,7 @@ func bodyOf(t *testing.T, n int) (*body, *Proxy, []byte) {
 	t.Cleanup(func() { _ = p.Close() })
 	content := bytes.Repeat([]byte("0123456789abcdef"), n/16+1)[:n]
 	r := &http.Request{Body: io.NopCloser(bytes.NewReader(content))}
-	b := newBody(t.Context(), &arrival{p: p, gen: p.current.Load(), r: r}, 1)
+	b := new(body).init(&lifetime{parent: t.Context()}, &arrival{p: p, gen: p.current.Load(), r: r}, 1)
 	if err := b.fill(int64(n)+1, nil); err != nil {
 		t.Fatal(err)
 	}

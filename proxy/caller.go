@@ -128,8 +128,19 @@ func (x *exchange) withKey(q *upstream.Request) {
 		q.Fields.Set(field.Name, field.Value)
 	}
 	if x.key != "" {
-		q.Fields.Set(x.end.manners.KeyHeader, x.end.manners.KeyPrefix+x.key.Reveal())
+		q.Fields.Set(x.end.manners.KeyHeader, x.end.keyField(x.key))
 	}
+}
+
+// keyField is the value of the field by which the provider takes its key. Those used last are kept: a provider has few.
+func (e *endpoint) keyField(key Secret) string {
+	kept := &e.keyFields[(len(key)+int(key[len(key)-1]))%len(e.keyFields)]
+	if of := kept.Load(); of != nil && of.key == key {
+		return of.value
+	}
+	of := &keyField{key, e.manners.KeyPrefix + key.Reveal()}
+	kept.Store(of)
+	return of.value
 }
 
 // dropKeys takes key parameters out of the target, which it writes anew in the header block.
@@ -158,10 +169,14 @@ func headerValue(s string) bool {
 	return true
 }
 
-// hopByHop are the fields that concern one connection only (RFC 9110, section 7.6.1), in canonical form.
-var hopByHop = map[string]bool{
-	"Connection": true, "Keep-Alive": true, "Proxy-Connection": true, "Proxy-Authenticate": true,
-	"Proxy-Authorization": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true,
+// hopByHop reports whether a field, in canonical form, concerns one connection only (RFC 9110, section 7.6.1).
+func hopByHop(name string) bool {
+	switch name {
+	case "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer",
+		"Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
 }
 
 // forwarding are the fields by which a caller could pretend to be another; a provider gets none of them.

@@ -72,7 +72,7 @@ func (s *services) Call(ctx context.Context, c proxywasm.Call, done func(proxywa
 func (s *services) request(c proxywasm.Call, end *endpoint, key Secret) *upstream.Request {
 	q := &upstream.Request{Method: c.Method, Target: c.Path, Host: c.Authority, Length: int64(len(c.Body))}
 	for _, field := range c.Fields {
-		if !hopByHop[field.Name] && field.Name != "Content-Length" && field.Name != "Host" {
+		if !hopByHop(field.Name) && field.Name != "Content-Length" && field.Name != "Host" {
 			q.Fields = append(q.Fields, upstream.Field(field))
 		}
 	}

@@ -90,7 +90,7 @@ func (x *exchange) providerPlugins() error {
 	q := &x.query
 	q.Fields = slices.Insert(q.Fields, 0, upstream.Field{Name: "Host", Value: x.end.host})
 	if length := x.declaredLength(); length >= 0 && x.content() != nil {
-		q.Fields = append(q.Fields, upstream.Field{Name: "Content-Length", Value: strconv.FormatInt(length, 10)})
+		q.Fields = append(q.Fields, upstream.Field{Name: "Content-Length", Value: x.lengthText(length)})
 	}
 	if err := x.meetAll(x.end.plugins, true); err != nil || x.draft.answered {
 		return err
@@ -101,13 +101,21 @@ func (x *exchange) providerPlugins() error {
 	x.sized(q.Fields)
 	kept := q.Fields[:0]
 	for _, field := range q.Fields { // what frames the message is not a plugin's to say
-		if !hopByHop[field.Name] && field.Name != "Content-Length" && field.Name != "Host" {
+		if !hopByHop(field.Name) && field.Name != "Content-Length" && field.Name != "Host" {
 			kept = append(kept, field)
 		}
 	}
 	q.Fields = kept
 	x.draft.sent = append(x.draft.sent[:0], kept...)
 	return nil
+}
+
+// lengthText is a length in digits: the caller's own where it said that, which saves an allocation.
+func (x *exchange) lengthText(length int64) string {
+	if own := x.r.Header["Content-Length"]; len(own) == 1 && x.r.ContentLength == length {
+		return own[0]
+	}
+	return strconv.FormatInt(length, 10)
 }
 
 // meetAll shows the request to plugins, one after the other, until one has answered it.
@@ -126,6 +134,9 @@ func (x *exchange) meetAll(all []*loadedPlugin, inner bool) error {
 // meet shows the request to one plugin.
 func (x *exchange) meet(plugin *loadedPlugin, inner bool) error {
 	d := &x.draft
+	if cap(d.visits) == 0 {
+		d.visits = make([]visit, 0, keptVisits)
+	}
 	d.visits = append(d.visits, visit{plugin: plugin, inner: inner})
 	d.visiting, d.phase = len(d.visits)-1, phaseRequest
 	v := &d.visits[d.visiting]

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/edge-proxy/edge/proxy/upstream"
@@ -57,8 +59,8 @@ func chained(tb testing.TB, plugins ...Plugin) (*instant, func(http.ResponseWrit
 	return provider, p.ServeHTTP
 }
 
-// stamped serves a GET behind so many plugins that set a field each.
-func stamped(tb testing.TB, module []byte, plugins int, phases ...string) (*instant, func()) {
+// stamped serves a request behind so many plugins that set a field each: a POST if it has content, else a GET.
+func stamped(tb testing.TB, content string, module []byte, plugins int, phases ...string) (*instant, func()) {
 	tb.Helper()
 	var all []Plugin
 	for i := range plugins {
@@ -71,17 +73,23 @@ func stamped(tb testing.TB, module []byte, plugins int, phases ...string) (*inst
 	for i := range 8 {
 		r.Header.Set(fmt.Sprintf("X-Field-%d", i), "value")
 	}
-	w := &discard{header: http.Header{}}
+	if content != "" {
+		r.Method, r.ContentLength = http.MethodPost, int64(len(content))
+		r.Header.Set("Content-Length", strconv.Itoa(len(content)))
+	}
+	w, body := &discard{header: http.Header{}}, strings.NewReader("")
 	return provider, func() {
 		clear(w.header)
+		body.Reset(content)
+		r.Body = io.NopCloser(body)
 		serve(w, r)
 	}
 }
 
 // Plugins cost a request no allocation: neither one that sets a field nor one that sees the answer, too.
 func TestPluginsAllocateNothing(t *testing.T) {
-	measure := func(module []byte, plugins int, phases ...string) float64 {
-		provider, serve := stamped(t, module, plugins, phases...)
+	measure := func(content string, module []byte, plugins int, phases ...string) float64 {
+		provider, serve := stamped(t, content, module, plugins, phases...)
 		for range 100 { // records, strings and instances are there after the first ones
 			serve()
 		}
@@ -94,12 +102,14 @@ func TestPluginsAllocateNothing(t *testing.T) {
 		}
 		return least
 	}
-	without := measure(nil, 0)
-	for abi, module := range map[string][]byte{"http-wasm": StampGuest(), "Proxy-Wasm": FilterGuest()} {
-		for _, plugins := range []int{1, 4} {
-			for _, phases := range [][]string{{phaseRequest}, {phaseRequest, phaseResponse}} {
-				if got := measure(module, plugins, phases...); got != without {
-					t.Errorf("%d plugins of %s, phases %v: %v allocations a request, %v without", plugins, abi, phases, got, without)
+	for _, content := range []string{"", strings.Repeat("x", 1<<10)} {
+		without := measure(content, nil, 0)
+		for abi, module := range map[string][]byte{"http-wasm": StampGuest(), "Proxy-Wasm": FilterGuest()} {
+			for _, plugins := range []int{1, 5, 8} {
+				for _, phases := range [][]string{{phaseRequest}, {phaseRequest, phaseResponse}} {
+					if got := measure(content, module, plugins, phases...); got != without {
+						t.Errorf("%d bytes, %d plugins of %s, phases %v: %v allocations a request, %v without", len(content), plugins, abi, phases, got, without)
+					}
 				}
 			}
 		}
@@ -123,7 +133,7 @@ func BenchmarkChain(b *testing.B) {
 		{"proxy-wasm=5", FilterGuest(), 5, []string{phaseRequest}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			_, serve := stamped(b, c.module, c.plugins, c.phases...)
+			_, serve := stamped(b, "", c.module, c.plugins, c.phases...)
 			serve()
 			b.ReportAllocs()
 			for b.Loop() {
@@ -140,7 +150,7 @@ func TestBodyCopiesFromAnywhereAroundACut(t *testing.T) {
 	}
 	p := &Proxy{}
 	p.initArena(4)
-	x := &exchange{arrival: arrival{p: p, gen: &generation{config: DefaultConfig()}}, ctx: t.Context()}
+	x := &exchange{arrival: arrival{p: p, gen: &generation{config: DefaultConfig()}}, ctx: &lifetime{parent: t.Context()}}
 	for _, cut := range [][2]int64{{0, 0}, {0, 10}, {16<<10 - 5, 16<<10 + 5}, {40<<10 - 3, 40 << 10}, {100, 39 << 10}} {
 		b := newHeldBody(x)
 		if err := b.append(whole); err != nil {

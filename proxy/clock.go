@@ -48,14 +48,15 @@ var deadlineErrors = [...]error{
 var processStart = time.Now()
 
 // now is microseconds since the process began.
-func now() uint64 { return uint64(time.Since(processStart).Microseconds()) }
+func now() uint64 { return moment(time.Now()) }
 
-// set replaces the deadline with one that ends in d; 0 means none. It reports false when one has fired.
-func (c *clock) set(what deadline, d time.Duration) bool {
-	word := uint64(0)
-	if d > 0 {
-		word = (now()+uint64(d.Microseconds())+1)<<3 | uint64(what)
-	}
+// moment is t as now tells it.
+func moment(t time.Time) uint64 { return uint64(t.Sub(processStart).Microseconds()) }
+
+// set replaces the deadline with one at the given time. It reports false when one has fired.
+func (c *clock) set(what deadline, at uint64) bool { return c.put(at<<3 | uint64(what)) }
+
+func (c *clock) put(word uint64) bool {
 	for {
 		old := c.word.Load()
 		if old == fired {
@@ -68,7 +69,7 @@ func (c *clock) set(what deadline, d time.Duration) bool {
 }
 
 // stop removes the deadline. It reports false when one has fired.
-func (c *clock) stop() bool { return c.set(noDeadline, 0) }
+func (c *clock) stop() bool { return c.put(0) }
 
 // fire reports which deadline has passed at the given time, once.
 func (c *clock) fire(at uint64) (deadline, bool) {
@@ -79,9 +80,17 @@ func (c *clock) fire(at uint64) (deadline, bool) {
 	return deadline(word & 7), true
 }
 
-// watch sets x's deadline and returns why x has ended, if it has.
+// watch sets x's deadline, in d from now, 0 for none, and returns why x has ended, if it has.
 func (x *exchange) watch(what deadline, d time.Duration) error {
-	if !x.clock.set(what, d) || x.ctx.Err() != nil {
+	if d == 0 {
+		return x.going(x.clock.stop())
+	}
+	return x.going(x.clock.set(what, x.p.sweeper.after(d)))
+}
+
+// going returns why x has ended, if it has; not set says that a deadline has fired.
+func (x *exchange) going(set bool) error {
+	if !set || x.ctx.Err() != nil {
 		return x.endedBy()
 	}
 	return nil

@@ -21,7 +21,8 @@ import (
 // EDGE_, range what Validate accepts. The unit of a Duration or a Size in a document is its key's ending.
 type Config struct {
 	// InitialPoolSize is how many requests the arena can carry without touching the heap: that many
-	// exchange records, header blocks (4 KiB) and body slots (16 KiB) are made at start.
+	// exchange records, header blocks (4 KiB) and body slots (16 KiB) are made at start, and a 32nd as many
+	// long blocks (128 KiB).
 	InitialPoolSize int `json:"initial_pool_size" section:"client" env:"INITIAL_POOL_SIZE" range:"1..1000000"`
 
 	// DropExcessRequests answers 503 queue_full at once when a provider's queue is full. Otherwise such
@@ -67,6 +68,10 @@ type Config struct {
 
 	// TrustedProxies are the networks (CIDR or address) whose X-Forwarded-For names the caller in logs.
 	TrustedProxies []string `json:"trusted_proxies" section:"client" env:"TRUSTED_PROXIES"`
+
+	// Takeover is an experiment: Edge's own code, in place of net/http's, serves callers' connections of plain HTTP/1.1
+	// after their first request. It costs less CPU and leaves net/http's parser, limits and shutdown. Linux only.
+	Takeover bool `json:"takeover" section:"client" env:"TAKEOVER"`
 
 	// Auth is what callers must present.
 	Auth Auth `json:"auth" envPrefix:"AUTH_"`
@@ -129,6 +134,9 @@ type Provider struct {
 
 	// MaxConnsPerHost bounds the connections to the provider. 0 means concurrency is the only bound.
 	MaxConnsPerHost int `json:"max_conns_per_host" section:"network_config" env:"MAX_CONNS_PER_HOST" range:"0..65536"`
+
+	// HTTP2 offers HTTP/2 to a provider over TLS, which then chooses. It costs more CPU time a request than HTTP/1.1.
+	HTTP2 bool `json:"enforce_http2" section:"network_config" env:"ENFORCE_HTTP2"`
 
 	// MaxRetries is how often a failed attempt is repeated. This version sends every request once.
 	MaxRetries int `json:"max_retries" section:"network_config" env:"MAX_RETRIES" range:"0..10"`
@@ -298,6 +306,9 @@ func (c Config) Validate() error {
 			}
 		}
 	}
+	if c.Takeover && !watchesUnread {
+		faults = append(faults, Fault{"client.takeover", "true", "false: on this system Edge cannot see that a caller has left whose connection nobody reads"})
+	}
 	for i, token := range c.Auth.Tokens {
 		if !visibleASCII(token.Reveal()) {
 			faults = append(faults, Fault{fmt.Sprintf("auth.tokens[%d]", i), "", "want visible ASCII characters, at least one (the value is not shown)"})
@@ -349,7 +360,7 @@ func providerFaults(path, name string, p Provider, all map[string]Provider) (fau
 		set[name] = header
 		if !headerName(header) {
 			add(".network_config.extra_headers", strconv.Quote(header), "header names")
-		} else if hopByHop[name] || strings.EqualFold(header, "Host") || strings.EqualFold(header, "Content-Length") {
+		} else if hopByHop(name) || strings.EqualFold(header, "Host") || strings.EqualFold(header, "Content-Length") {
 			add(".network_config.extra_headers", strconv.Quote(header), "no header that Edge itself sets")
 		} else if !headerValue(p.ExtraHeaders[header]) {
 			add(".network_config.extra_headers."+header, "", "want no control characters (the value is not shown)")

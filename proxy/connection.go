@@ -13,6 +13,7 @@ type connection struct {
 	raw  syscall.RawConn // nil when the connection has no descriptor
 	tcp  *net.TCPConn    // nil when it is another
 	hint uint32          // differs between connections: which shard of the arena is theirs
+	own  *callerConn     // nil when the connection is not one of Listener's, or net/http speaks TLS on it
 }
 
 type connectionKey struct{}
@@ -23,10 +24,13 @@ var connections atomic.Uint32
 // request was not read to the end (on Linux); net/http alone does not.
 func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	conn := &connection{hint: connections.Add(1)}
+	conn.own, _ = c.(*callerConn)
 	if wrapper, ok := c.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
 		c = wrapper.NetConn()
 	}
-	conn.tcp, _ = c.(*net.TCPConn)
+	if conn.tcp, _ = c.(*net.TCPConn); conn.own != nil {
+		conn.tcp = conn.own.TCPConn
+	}
 	if s, ok := c.(syscall.Conn); ok {
 		conn.raw, _ = s.SyscallConn()
 	}

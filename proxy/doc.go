@@ -12,9 +12,11 @@
 //		return err
 //	}
 //	defer p.Close()
-//	server := p.Server(false)
-//	server.Addr = "127.0.0.1:8080"
-//	return server.ListenAndServe()
+//	listener, err := net.Listen("tcp", "127.0.0.1:8080")
+//	if err != nil {
+//		return err
+//	}
+//	return p.Server(false).Serve(p.Listener(listener))
 //
 // A request for /openai/v1/chat/completions then goes to https://api.openai.com/v1/chat/completions, byte
 // for byte, with the key put in. For profiles import net/http/pprof on a listener of your own; WriteMetrics

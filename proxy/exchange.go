@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -15,8 +16,9 @@ import (
 
 // What one object of initial_pool_size consists of, beside an exchange record.
 type (
-	headBlock [4 << 10]byte  // a message's head in the making
-	bodyBlock [16 << 10]byte // content on its way
+	headBlock [4 << 10]byte   // a message's head in the making
+	bodyBlock [16 << 10]byte  // content on its way
+	longBlock [128 << 10]byte // so too, where much of it passes; one for longShare objects
 )
 
 // exchange is one request and its answer on the way through. Its record comes from the arena and goes back
@@ -26,10 +28,10 @@ type (
 // Fields are the handler goroutine's own, but for those that say otherwise.
 type exchange struct {
 	arrival
-	w      http.ResponseWriter
-	conn   *connection // nil when the server that called us did not say
-	ctx    context.Context
-	cancel context.CancelCauseFunc // any goroutine
+	w    http.ResponseWriter
+	conn *connection // nil when the server that called us did not say
+	ctx  *lifetime   // any goroutine
+	last *remains    // ctx is in it
 
 	self arena.Slot[exchange] // holds nothing while the record is the heap's
 	head arena.Slot[headBlock]
@@ -37,9 +39,11 @@ type exchange struct {
 	id      string
 	hint    uint32 // which of the arena's shards is near
 	arrived time.Time
+	ended   time.Time // when it was accounted for
 
 	model string               // bare model, when the body was read for it
 	body  atomic.Pointer[body] // set once; read by the sweeper
+	apart bool                 // what body holds is not needed any more, and was released
 
 	place  limiter.Place
 	permit limiter.Permit
@@ -64,6 +68,10 @@ type exchange struct {
 	answer upstream.Response
 	key    Secret // the provider's, put in last
 	draft  draft  // of plugins
+
+	// Methods of this record, bound once in its life.
+	onEarly func(status int, fields upstream.Fields)
+	onAgain func() (io.ReadCloser, error)
 
 	views    [2]filterView // of Proxy-Wasm plugins: the route's and the provider's
 	streams  [keptVisits]proxywasm.Stream
@@ -90,9 +98,9 @@ var clientStageNames = [clientStages]string{"arriving", "queued", "waiting", "st
 // arena, and a place is taken with it when there is one. A caller that is going to be blocked gets a record of
 // the heap's: thousands of them must not use up the arena for those who have a place. One that is not
 // welcome, since it is about to be refused, takes no place.
-func (p *Proxy) begin(w http.ResponseWriter, a *arrival, welcome bool) *exchange {
+func (p *Proxy) begin(w http.ResponseWriter, a *arrival, conn *connection, welcome bool) *exchange {
 	number := p.sequence.Add(1)
-	r, conn := a.r, connectionOf(a.r)
+	r := a.r
 	hint := uint32(number)
 	if conn != nil {
 		hint = conn.hint
@@ -113,11 +121,20 @@ func (p *Proxy) begin(w http.ResponseWriter, a *arrival, welcome bool) *exchange
 	}
 	x.arrival, x.w, x.conn, x.hint, x.arrived = *a, w, conn, hint, time.Now()
 	x.place, x.placed = place, placed
-	x.ctx, x.cancel = context.WithCancelCause(r.Context())
 	x.id = requestID(r, p.tag, number)
-	if hasContent(r) {
-		x.body.Store(newBody(x.ctx, a, hint))
+	if x.onEarly == nil {
+		x.onEarly, x.onAgain = x.early, x.again
 	}
+	if hasContent(r) {
+		last := new(remainsWithBody)
+		x.last = &last.remains
+		x.ctx = &x.last.lifetime
+		x.body.Store(last.body.init(x.ctx, a, hint))
+	} else {
+		x.last = new(remains)
+		x.ctx = &x.last.lifetime
+	}
+	x.ctx.parent = r.Context()
 	p.sweeper.add(x, hint)
 	if p.aborted.Load() { // Abort has passed already
 		x.cancel(errDrainDeadline)
@@ -134,9 +151,7 @@ func (p *Proxy) finish(x *exchange) {
 	x.releaseVisits()
 	x.releaseConnection()
 	x.draft.release()
-	if b := x.body.Load(); b != nil {
-		b.release()
-	}
+	x.releaseContent()
 	x.cancel(context.Canceled)
 	if x.head.P() != nil {
 		x.head.Give()
@@ -164,11 +179,13 @@ func (x *exchange) reset() {
 			kept[i] = (*list)[:0]
 		}
 	}
+	onEarly, onAgain := x.onEarly, x.onAgain
 	*x = exchange{}
+	x.onEarly, x.onAgain = onEarly, onAgain
 	for i, list := range x.lists() {
 		*list = kept[i]
 	}
-	if cap(visits) <= keptVisits {
+	if cap(visits) <= 2*keptVisits {
 		clear(visits[:cap(visits)])
 		x.draft.visits = visits[:0]
 	}
@@ -201,9 +218,20 @@ func (x *exchange) leave() {
 	}
 }
 
+// cancel ends x because of err, unless it has ended before. Any goroutine may call it while the record is x's.
+func (x *exchange) cancel(err error) { x.ctx.end(err) }
+
+// releaseContent ends x's use of the content that it holds. It may be called again.
+func (x *exchange) releaseContent() {
+	if b := x.body.Load(); b != nil && !x.apart {
+		x.apart = true
+		b.release()
+	}
+}
+
 // cause is why x was cancelled: the error that was given, or that the caller has left.
 func (x *exchange) cause() error {
-	cause := context.Cause(x.ctx)
+	cause := x.ctx.Cause()
 	if cause == context.Canceled { //nolint:errorlint // the server's own, never wrapped: its connection is gone
 		return errClientGone
 	}
@@ -215,7 +243,8 @@ func requestID(r *http.Request, tag string, number uint64) string {
 	if own := r.Header.Get("X-Request-Id"); own != "" && len(own) <= 128 && visibleASCII(own) {
 		return own
 	}
-	return tag + "-" + strconv.FormatUint(number, 16)
+	var text [32]byte
+	return string(strconv.AppendUint(append(append(text[:0], tag...), '-'), number, 16))
 }
 
 // visibleASCII reports whether s is not empty and holds only characters 0x21 to 0x7e.

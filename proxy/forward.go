@@ -16,12 +16,6 @@ import (
 // warnEvery is how often a provider's failures are logged; edge_rejected_total counts them all.
 const warnEvery = time.Second
 
-// upstreamClient is what Edge needs of a provider's connections.
-type upstreamClient interface {
-	Do(ctx context.Context, q *upstream.Request, a *upstream.Response) error
-	Close()
-}
-
 // forward sends the request and waits for the head of the answer.
 func (x *exchange) forward() error {
 	q := &x.query
@@ -29,10 +23,11 @@ func (x *exchange) forward() error {
 		return worded(errBadRequest, "%s is not passed on", q.Method) // a plugin has set it
 	}
 	x.finishHead(q)
+	q.Scratch = x.head.P()[:]
 	if b := x.content(); b != nil {
 		q.Body = b.reader()
 		if b.complete() {
-			q.Again = func() (io.ReadCloser, error) { return b.reader(), nil }
+			q.Again = x.onAgain
 		}
 		q.Length = x.declaredLength()
 	}
@@ -57,6 +52,9 @@ func (x *exchange) forward() error {
 		}
 		return x.failed(err)
 	}
+	if len(x.draft.visits) == 0 { // no plugin wants to see it again
+		x.releaseContent()
+	}
 	if a := &x.answer; q.Method == http.MethodHead && x.r.Method != http.MethodHead { // a plugin's wish
 		a.Length = 0 // what Content-Length says is not coming
 		a.Fields.Del("Content-Length")
@@ -65,6 +63,9 @@ func (x *exchange) forward() error {
 	x.end.stats.firstByte.Update(x.firstByte.Seconds())
 	return nil
 }
+
+// again gives the content anew to the client, while that is in Do.
+func (x *exchange) again() (io.ReadCloser, error) { return x.content().reader(), nil }
 
 // failed says what a client's error means for the caller. Nil means that a plugin has answered.
 func (x *exchange) failed(err error) error {
@@ -107,14 +108,14 @@ func (x *exchange) compose() (err error) {
 	// HTTP/1.0 has no 1xx. Under HTTP/2 net/http may still read the header map after it has sent one. And where 100
 	// is due, net/http writes that from the goroutine that reads the content, at the same time.
 	if x.r.ProtoMajor == 1 && x.r.ProtoMinor > 0 && !expectsContinue(x.r) {
-		q.Early = x.early
+		q.Early = x.onEarly
 	}
 	q.Fields = q.Fields[:0]
 	named := connectionNamed(x.r.Header)
 	via := ""
 	pass := func(name, value string) {
 		switch {
-		case hopByHop[name] || forwarding(name) || name == "Content-Length" || named[name]:
+		case hopByHop(name) || forwarding(name) || name == "Content-Length" || named[name]:
 		case name == "Via":
 			via += value + ", "
 		default:
@@ -206,7 +207,7 @@ func (x *exchange) upgradeAsked() string {
 func (x *exchange) early(status int, fields upstream.Fields) {
 	h := x.w.Header()
 	for _, field := range fields {
-		if !hopByHop[field.Name] {
+		if !hopByHop(field.Name) {
 			h[field.Name] = append(h[field.Name], field.Value)
 		}
 	}

@@ -37,12 +37,20 @@ type endpoint struct {
 	*provider
 	config  Provider
 	manners KnownProvider
-	client  upstreamClient
+	client  upstream.Client
 	host    string // of the base URL
 	scheme  string // so too
 	extra   upstream.Fields
 	plugins []*loadedPlugin
 	builtin route // /<name>/*
+
+	keyFields [8]atomic.Pointer[keyField]
+}
+
+// keyField is a key and the field's value that is made of it.
+type keyField struct {
+	key   Secret
+	value string
 }
 
 // provider is what outlives generations, by name.
@@ -128,7 +136,7 @@ func (p *Proxy) newEndpoint(name string, c Provider) (*endpoint, error) {
 			return end, nil
 		}
 	}
-	wanted := upstream.Config{BaseURL: end.manners.BaseURL, MaxConns: c.MaxConnsPerHost, Proxy: p.config.ForwardProxy}
+	wanted := upstream.Config{BaseURL: end.manners.BaseURL, MaxConns: c.MaxConnsPerHost, HTTP2: c.HTTP2, Proxy: p.config.ForwardProxy}
 	var err error
 	if c.CACertPEM != "" {
 		if wanted.RootCAs, err = rootsOf(c.CACertPEM); err != nil {
@@ -141,7 +149,8 @@ func (p *Proxy) newEndpoint(name string, c Provider) (*endpoint, error) {
 
 // sameConnections reports whether two configurations of a provider can share their connections.
 func sameConnections(a, b *endpoint) bool {
-	return a.manners.BaseURL == b.manners.BaseURL && a.config.MaxConnsPerHost == b.config.MaxConnsPerHost && a.config.CACertPEM == b.config.CACertPEM
+	return a.manners.BaseURL == b.manners.BaseURL && a.config.MaxConnsPerHost == b.config.MaxConnsPerHost &&
+		a.config.HTTP2 == b.config.HTTP2 && a.config.CACertPEM == b.config.CACertPEM
 }
 
 // limits is what a provider's gate is to hold.

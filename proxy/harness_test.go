@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,7 +21,11 @@ import (
 	"time"
 
 	"github.com/edge-proxy/edge/proxy"
+	"github.com/edge-proxy/edge/proxy/takeover"
 )
+
+// overTaken runs all tests on connections that were taken over from net/http, as client.takeover does.
+var overTaken = flag.Bool("takeover", false, "take connections over from net/http")
 
 // TestMain fails when goroutines are left over, as net/http's own tests do.
 func TestMain(m *testing.M) {
@@ -68,7 +73,16 @@ func start(t *testing.T, c proxy.Config, with ...func(*httptest.Server)) *edge {
 	server := httptest.NewUnstartedServer(nil)
 	server.Config = p.Server(false)
 	server.EnableHTTP2 = true
+	if *overTaken {
+		taken := takeover.New(takeover.Config{
+			Handler: p, MaxHeaderBytes: server.Config.MaxHeaderBytes, ReadHeaderTimeout: server.Config.ReadHeaderTimeout,
+			IdleTimeout: server.Config.IdleTimeout, ErrorLog: server.Config.ErrorLog,
+		})
+		server.Config.Handler = taken
+		t.Cleanup(func() { taken.Close() })
+	}
 	if len(with) == 0 {
+		server.Listener = p.Listener(server.Listener)
 		server.Start()
 	}
 	for _, w := range with {

@@ -56,7 +56,7 @@ func (x *exchange) join() {
 		}
 	}
 	for _, field := range d.preset {
-		if !hopByHop[field.Name] && field.Name != "Content-Length" {
+		if !hopByHop(field.Name) && field.Name != "Content-Length" {
 			a.Fields = append(a.Fields, field)
 		}
 	}

@@ -148,6 +148,36 @@ func TestEarlyAnswerToAStalledUploadArrives(t *testing.T) {
 	}
 }
 
+func TestResetDuringAStalledUploadIsSeenAtOnce(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = conn.Read(make([]byte, 1<<10))
+		_ = conn.(*net.TCPConn).SetLinger(0)
+		conn.Close()
+	}()
+	e := start(t, one("http://"+listener.Addr().String(), func(c *proxy.Config, p *proxy.Provider) {
+		c.BodyTimeout, p.Timeout = time.Minute, time.Minute
+	}))
+	_, reader := raw(t, e.url, "POST /up/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat("x", 20<<10))
+	began := time.Now()
+	answer, body := next(t, reader)
+	refused(t, answer, body, http.StatusBadGateway, "upstream_error")
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if !settles(2*time.Second, func() bool { return e.sum("edge_in_flight") == 0 && e.sum("edge_arena_slots_in_use") == 0 }) {
+		t.Error("permit or slots are held by a stalled upload whose provider is gone")
+	}
+}
+
 func TestFirstByteTimeoutHoldsDuringAStalledUpload(t *testing.T) {
 	quit := make(chan struct{})
 	e := start(t, one(provider(t, func(_ http.ResponseWriter, r *http.Request) {

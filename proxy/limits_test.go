@@ -243,13 +243,17 @@ func TestPermitIsHeldUntilTheLastByte(t *testing.T) {
 		<-release
 		_, _ = io.WriteString(w, "data: end\n\n")
 	}), func(_ *proxy.Config, p *proxy.Provider) { p.Concurrency = 1 }))
-	answer, err := client(t).Get(e.url + "/up/") //nolint:noctx // ends with the handler
+	answer, err := client(t).Post(e.url+"/up/", "text/plain", strings.NewReader("content")) //nolint:noctx // ends with the handler
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer answer.Body.Close()
 	if got := e.sum("edge_in_flight"); got != 1 {
 		t.Errorf("edge_in_flight after the head: got %v, want 1", got)
+	}
+	body := func() float64 { return e.sum("edge_arena_slots_in_use", `class="body"`) }
+	if !settles(time.Second, func() bool { return body() == 1 }) { // for the answer; the request's content was sent
+		t.Errorf("body slots in use: got %v, want 1", body())
 	}
 	if got := e.sum("edge_arena_slots_in_use", `class="exchange"`); got != 1 {
 		t.Errorf("exchange slots in use: got %v, want 1", got)

@@ -53,7 +53,7 @@ func (x *exchange) releaseConnection() {
 		return
 	}
 	control := http.NewResponseController(x.w)
-	_ = control.SetWriteDeadline(time.Now().Add(x.gen.config.WriteTimeout)) // net/http removes it; not every server can
+	_ = control.SetWriteDeadline(x.ended.Add(x.gen.config.WriteTimeout)) // net/http removes it; not every server can
 	if b := x.body.Load(); x.r.ProtoMajor == 1 && b != nil && !b.complete() {
 		b.abandon(func() { x.interrupt(deadlineBody) })
 		if !x.broken { // else the connection is to end now

@@ -127,6 +127,9 @@ func printable(target string) bool {
 
 // hostname is a Host field without its port.
 func hostname(host string) string {
+	if strings.IndexByte(host, ':') < 0 {
+		return host // SplitHostPort would allocate an error
+	}
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		return h
 	}

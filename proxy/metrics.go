@@ -77,7 +77,8 @@ func (p *Proxy) account(x *exchange, err error) {
 	if x.reason != reasonNone {
 		stats.rejected[x.reason].Add(1)
 	}
-	took := time.Since(x.arrived)
+	x.ended = time.Now()
+	took := x.ended.Sub(x.arrived)
 	stats.duration.Update(took.Seconds())
 	if !p.log.Enabled(context.Background(), slog.LevelDebug) {
 		return
@@ -102,11 +103,11 @@ type snapshot struct {
 	config    Config
 	providers []*provider // sorted; the last is none, which has no gate
 	gates     []limiter.Stats
-	arena     [3]arena.Stats
+	arena     [len(arenaClasses)]arena.Stats
 	plugins   []pluginSnapshot // sorted
 }
 
-var arenaClasses = [3]string{"exchange", "header", "body"}
+var arenaClasses = [...]string{"exchange", "header", "body", "long"}
 
 func (s *snapshot) counter(labels string, value uint64) {
 	metrics.WriteCounterUint64(s.w, s.name+labels, value)
@@ -205,7 +206,7 @@ var families = []family{
 		perGate(func(g limiter.Stats) int { return g.MaxBlocked }),
 	},
 	{
-		"edge_arena_slots", "gauge", "class", "Slots of the arena (exchange, header, body): initial_pool_size of each.",
+		"edge_arena_slots", "gauge", "class", "Slots of the arena: initial_pool_size of exchange, header and body, a 32nd of that of long.",
 		perClass(func(s *snapshot, labels string, of arena.Stats) { s.gauge(labels, int64(of.Slots)) }),
 	},
 	{
@@ -314,7 +315,7 @@ func (p *Proxy) WriteMetrics(w io.Writer) {
 func (p *Proxy) snapshot() snapshot {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := snapshot{config: p.config, arena: [3]arena.Stats{p.records.Stats(), p.heads.Stats(), p.bodies.Stats()}}
+	s := snapshot{config: p.config, arena: [...]arena.Stats{p.records.Stats(), p.heads.Stats(), p.bodies.Stats(), p.longs.Stats()}}
 	for _, name := range slices.Sorted(maps.Keys(p.providers)) {
 		s.providers = append(s.providers, p.providers[name])
 		s.gates = append(s.gates, p.providers[name].gate.Stats())

@@ -35,6 +35,7 @@ type Proxy struct {
 	records  *arena.Class[exchange]
 	heads    *arena.Class[headBlock]
 	bodies   *arena.Class[bodyBlock]
+	longs    *arena.Class[longBlock]
 
 	// Changed under mu, by Reload and Close.
 	mu        sync.Mutex
@@ -87,7 +88,13 @@ func (p *Proxy) initArena(objects int) {
 	p.records = arena.NewClass[exchange](objects)
 	p.heads = arena.NewClass[headBlock](objects)
 	p.bodies = arena.NewClass[bodyBlock](objects)
+	p.longs = arena.NewClass[longBlock](longSlots(objects))
 }
+
+// longShare is how many objects have one long block: few requests at a time move more than a slot holds.
+const longShare = 32
+
+func longSlots(objects int) int { return max(1, objects/longShare) }
 
 // complete fills in the defaults of c and checks it.
 func complete(c Config) (Config, error) {
@@ -157,6 +164,7 @@ func (p *Proxy) swap(c Config, loaded map[string]*loadedPlugin) error {
 	p.records.Resize(c.InitialPoolSize)
 	p.heads.Resize(c.InitialPoolSize)
 	p.bodies.Resize(c.InitialPoolSize)
+	p.longs.Resize(longSlots(c.InitialPoolSize))
 	for name, end := range next.endpoints {
 		p.providers[name] = end.provider
 		end.gate.Resize(limits(c, end.config))
@@ -216,9 +224,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer p.inside.Add(-1)
 	gen := p.pinned()
 	defer gen.unpin()
+	conn := connectionOf(r)
+	conn.enter(r)
+	defer conn.exit()
 	a := arrival{p: p, gen: gen, r: r}
 	err := a.look()
-	x := p.begin(w, &a, err == nil)
+	x := p.begin(w, &a, conn, err == nil)
 	defer p.finish(x)
 	defer p.recovered(x)
 	if err == nil {

@@ -87,8 +87,8 @@ func (p *Proxy) Ready() error {
 }
 
 // ArenaBytes is what an arena of initialPoolSize objects costs, in bytes: of each an exchange record, a header
-// block and a body slot, with the arena's own 8 bytes a slot.
+// block and a body slot, and of every 32nd a long block, with the arena's own 8 bytes a slot.
 func ArenaBytes(initialPoolSize int) int64 {
 	object := unsafe.Sizeof(exchange{}) + unsafe.Sizeof(headBlock{}) + unsafe.Sizeof(bodyBlock{}) + 3*8
-	return int64(initialPoolSize) * int64(object)
+	return int64(initialPoolSize)*int64(object) + int64(longSlots(initialPoolSize))*int64(unsafe.Sizeof(longBlock{})+8)
 }

@@ -2,13 +2,14 @@ package proxy
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 const (
 	sweepEvery  = 25 * time.Millisecond // a lost caller is to be noticed within 100 ms
 	sweepShards = 16
-	wholeRound  = 3 // sweeps in which every connection is looked at once
+	wholeRound  = 2 // sweeps in which every connection is looked at once
 )
 
 // sweeper looks at every exchange 40 times a second: it fires deadlines and finds callers that have left
@@ -16,11 +17,13 @@ const (
 // for a goroutine per connection. It sleeps while there are no exchanges.
 type sweeper struct {
 	shards [sweepShards]sweepShard
+	at     atomic.Uint64 // when the last sweep began, as now tells it
+	asleep atomic.Bool   // nobody was there at the last sweep; who comes then sends to wake
 	wake   chan struct{} // holds one
 	quit   chan struct{}
 	done   chan struct{}
-	unread watcher // the sweeping goroutine's own
-	round  int     // so too
+	watch  *watcher
+	round  int // the sweeping goroutine's own
 }
 
 // sweepShard is a list of exchanges. An exchange is taken off it before its record goes back to the arena,
@@ -32,7 +35,8 @@ type sweepShard struct {
 }
 
 func newSweeper() *sweeper {
-	s := &sweeper{wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+	s := &sweeper{wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}), watch: newWatcher()}
+	s.at.Store(now())
 	go s.run()
 	return s
 }
@@ -41,6 +45,7 @@ func newSweeper() *sweeper {
 func (s *sweeper) close() {
 	close(s.quit)
 	<-s.done
+	s.watch.close()
 }
 
 func (s *sweeper) add(x *exchange, hint uint32) {
@@ -52,9 +57,9 @@ func (s *sweeper) add(x *exchange, hint uint32) {
 	}
 	shard.first = x
 	shard.mu.Unlock()
-	select {
-	case s.wake <- struct{}{}:
-	default:
+	if s.asleep.Load() && s.asleep.CompareAndSwap(true, false) {
+		s.at.Store(now())
+		s.wake <- struct{}{}
 	}
 }
 
@@ -69,6 +74,12 @@ func (s *sweeper) remove(x *exchange) {
 		x.next.prev = x.prev
 	}
 	x.shard.mu.Unlock()
+}
+
+// after is the time at which d from now has passed, as now tells it, and up to 25 ms more: reading the clock costs more than
+// all else that setting a deadline does.
+func (s *sweeper) after(d time.Duration) uint64 {
+	return s.at.Load() + uint64((d + sweepEvery).Microseconds())
 }
 
 // each calls do for every exchange, under its shard's lock.
@@ -97,10 +108,14 @@ func (s *sweeper) run() {
 			continue
 		}
 		ticker.Stop()
-		select {
-		case <-s.quit:
-			return
-		case <-s.wake:
+		s.asleep.Store(true)
+		// Who was added after the sweep and before the store has not seen it; everybody else has.
+		if s.sweep() == 0 || !s.asleep.CompareAndSwap(true, false) {
+			select {
+			case <-s.quit:
+				return
+			case <-s.wake:
+			}
 		}
 		ticker.Reset(sweepEvery)
 	}
@@ -109,14 +124,16 @@ func (s *sweeper) run() {
 // sweep looks at every exchange once and returns how many there were.
 func (s *sweeper) sweep() (count int) {
 	s.round++
+	s.at.Store(now())
+	s.watch.collect()
 	for i := range s.shards {
 		count += s.sweepShard(&s.shards[i], now(), (s.round+i)%wholeRound == 0)
 	}
 	return count
 }
 
-// sweepShard looks at the connections that net/http does not watch or, with everybody, at all: net/http stops
-// watching when a caller sends more before its answer has ended.
+// sweepShard looks at the connections that net/http does not watch or, with everybody, at all but those of Listener's:
+// net/http stops watching when a caller sends more before its answer has ended.
 func (s *sweeper) sweepShard(shard *sweepShard, at uint64, everybody bool) (count int) {
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
@@ -126,6 +143,13 @@ func (s *sweeper) sweepShard(shard *sweepShard, at uint64, everybody bool) (coun
 			x.expire(what)
 			continue
 		}
+		if x.ctx.Err() != nil { // its caller has left, or did so just now, as net/http has seen
+			continue
+		}
+		if x.conn != nil && x.conn.own.gone() && !x.tunnel.Load() {
+			x.cancel(errClientGone)
+			continue
+		}
 		b := x.body.Load()
 		if b != nil && b.stalled(at) {
 			x.cancel(errBodyTimeout)
@@ -133,10 +157,10 @@ func (s *sweeper) sweepShard(shard *sweepShard, at uint64, everybody bool) (coun
 			continue
 		}
 		unread := b != nil && !b.whole.Load()
-		if (unread || everybody) && x.conn != nil && x.r.ProtoMajor == 1 && !x.tunnel.Load() {
-			s.unread.add(x)
+		if (unread || everybody) && x.conn != nil && !x.conn.own.watched() && x.r.ProtoMajor == 1 && !x.tunnel.Load() {
+			s.watch.add(x)
 		}
 	}
-	s.unread.look()
+	s.watch.look()
 	return count
 }

@@ -35,6 +35,7 @@ func (x *exchange) upgrade() error {
 		return worded(errUpstream, "the caller's connection cannot be upgraded: %v", err)
 	}
 	defer down.Close()
+	x.conn.exit()                     // net/http's reads are over, and those to come are ours
 	x.tunnel.Store(true)              // half-closed is not gone, here
 	_ = down.SetDeadline(time.Time{}) // net/http's own no longer counts; an error shows at the first read
 	x.p.upgraded.Add(1)

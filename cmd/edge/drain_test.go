@@ -71,10 +71,22 @@ func exchange(conn net.Conn, r *bufio.Reader, head string) (got answer) {
 	return got
 }
 
-func TestDrainServesWhatIsInside(t *testing.T) {
-	t.Parallel()
+// overBoth runs a test on net/http's connections, and on those that are taken over from it.
+func overBoth(t *testing.T, test func(t *testing.T, variable string)) {
+	for name, variable := range map[string]string{"net-http": "EDGE_TAKEOVER=false", "takeover": "EDGE_TAKEOVER=true"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, variable)
+		})
+	}
+}
+
+func TestDrainServesWhatIsInside(t *testing.T) { overBoth(t, testDrainServesWhatIsInside) }
+
+func testDrainServesWhatIsInside(t *testing.T, variable string) {
+	t.Helper()
 	up := newUpstream(t)
-	p := serve(t, []string{"EDGE_PROVIDERS_UP_BASE_URL=" + up.url, "EDGE_PROVIDERS_UP_CONCURRENCY=1", "EDGE_PROVIDERS_LIVE_BASE_URL=" + up.url})
+	p := serve(t, []string{"EDGE_PROVIDERS_UP_BASE_URL=" + up.url, "EDGE_PROVIDERS_UP_CONCURRENCY=1", "EDGE_PROVIDERS_LIVE_BASE_URL=" + up.url, variable})
 	c := client(t)
 	stream := openStream(t, c, p.url+"/live/stream")
 	answers := make(chan answer, 3)
@@ -188,13 +200,16 @@ func wantBroken(t *testing.T, stream io.Reader) {
 	}
 }
 
-func TestDrainTimeoutCutsOff(t *testing.T) {
-	t.Parallel()
+func TestDrainTimeoutCutsOff(t *testing.T) { overBoth(t, testDrainTimeoutCutsOff) }
+
+func testDrainTimeoutCutsOff(t *testing.T, variable string) {
+	t.Helper()
 	up := newUpstream(t)
-	p := serve(t, []string{"EDGE_PROVIDERS_UP_BASE_URL=" + up.url, "EDGE_PROVIDERS_UP_CONCURRENCY=3", "EDGE_DRAIN_TIMEOUT=500ms", "EDGE_H2C=true"})
+	p := serve(t, []string{"EDGE_PROVIDERS_UP_BASE_URL=" + up.url, "EDGE_PROVIDERS_UP_CONCURRENCY=3", "EDGE_DRAIN_TIMEOUT=500ms", "EDGE_H2C=true", variable})
 	stream := openStream(t, client(t), p.url+"/up/stream")
 	stream2 := openStream(t, client(t, unencryptedHTTP2), p.url+"/up/stream")
 	conn, r := connect(t, p.url)
+	exchange(conn, r, "GET / HTTP/1.1\r\nHost: edge")
 	if got := exchange(conn, r, "GET /up/upgrade HTTP/1.1\r\nHost: edge\r\nConnection: Upgrade\r\nUpgrade: echo"); got.status != http.StatusSwitchingProtocols {
 		t.Fatalf("upgrade: got %d, error %v", got.status, got.err)
 	}
@@ -232,10 +247,12 @@ func TestDrainTimeoutCutsOff(t *testing.T) {
 	}
 }
 
-func TestSecondSignalMeansNow(t *testing.T) {
-	t.Parallel()
+func TestSecondSignalMeansNow(t *testing.T) { overBoth(t, testSecondSignalMeansNow) }
+
+func testSecondSignalMeansNow(t *testing.T, variable string) {
+	t.Helper()
 	up := newUpstream(t)
-	p := serve(t, []string{"EDGE_PROVIDERS_UP_BASE_URL=" + up.url, "EDGE_DRAIN_TIMEOUT=1h"})
+	p := serve(t, []string{"EDGE_PROVIDERS_UP_BASE_URL=" + up.url, "EDGE_DRAIN_TIMEOUT=1h", variable})
 	stream := openStream(t, client(t), p.url+"/up/stream")
 	p.signal(syscall.SIGTERM)
 	p.shut()

@@ -26,7 +26,7 @@ var foreignKeys = map[string][]string{
 		"proxy_config", "send_back_raw_request", "send_back_raw_response", "store_raw_request_response",
 		"custom_provider_config", "pricing_overrides",
 	},
-	"network_config": {"insecure_skip_verify", "beta_header_overrides", "enforce_http2"},
+	"network_config": {"insecure_skip_verify", "beta_header_overrides"},
 	"key": {
 		"use_for_batch_api", "blacklisted_models", "enabled", "id", "azure_key_config", "vertex_key_config",
 		"bedrock_key_config", "vllm_key_config",

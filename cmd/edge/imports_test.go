@@ -20,7 +20,7 @@ import (
 
 // houseArrows are the packages of this module, by directory, and which of the others each may import.
 var houseArrows = map[string][]string{
-	"cmd/edge":            {"configs", "proxy", "proxy/admin", "proxy/demo", "wasm-examples"},
+	"cmd/edge":            {"configs", "proxy", "proxy/admin", "proxy/demo", "proxy/takeover", "wasm-examples"},
 	"proxy":               {"arena", "limiter", "plugins", "plugins/httpwasm", "plugins/proxywasm", "proxy/upstream"},
 	"proxy/admin":         {"proxy"},
 	"proxy/upstream":      {"arena"},
@@ -29,6 +29,7 @@ var houseArrows = map[string][]string{
 	"plugins":             {"plugins/meter"},
 	"plugins/meter":       nil,
 	"proxy/demo":          nil,
+	"proxy/takeover":      nil,
 	"limiter":             nil,
 	"arena":               nil,
 	"configs":             nil,
@@ -282,7 +283,7 @@ func TestHouseFindsFaults(t *testing.T) {
 	}
 	f("limiter/up.go", "package limiter\nimport _ \"example.org/edge/proxy\"\n", "limiter must not import proxy; of this module it may import nothing")
 	f("proxy/demo/side.go", "package demo\nimport _ \"example.org/edge/arena\"\n", "proxy/demo must not import arena")
-	f("cmd/edge/far.go", "package main\nimport _ \"example.org/edge/limiter\"\n", "may import configs, proxy, proxy/admin, proxy/demo, wasm-examples")
+	f("cmd/edge/far.go", "package main\nimport _ \"example.org/edge/limiter\"\n", "may import configs, proxy, proxy/admin, proxy/demo, proxy/takeover, wasm-examples")
 	f("proxy/admin/skip.go", "package admin\nimport _ \"example.org/edge/limiter\"\n", "may import proxy")
 	f("proxy/windows.go", "//go:build windows\n\npackage proxy\nimport _ \"example.org/edge/configs\"\n", "proxy must not import configs")
 	f("arena/dep.go", "package arena\nimport _ \"golang.org/x/sys/unix\"\n", "its home is proxy")

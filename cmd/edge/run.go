@@ -22,6 +22,7 @@ import (
 	"github.com/edge-proxy/edge/proxy"
 	"github.com/edge-proxy/edge/proxy/admin"
 	"github.com/edge-proxy/edge/proxy/demo"
+	"github.com/edge-proxy/edge/proxy/takeover"
 )
 
 const (
@@ -69,6 +70,7 @@ func run(inv invocation) int {
 	logAll(log, slog.LevelWarn, prov.warnings)
 	logAll(log, slog.LevelDebug, prov.notes)
 	requireToken(&doc, inv.stderr)
+	tuneCollector(inv.environ, proxy.ArenaBytes(doc.InitialPoolSize))
 	// Before anything listens: a signal that comes now is not lost.
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
@@ -149,6 +151,45 @@ type listening struct {
 	server   *http.Server
 	listener net.Listener
 	tls      bool
+	taken    *takeover.Takeover // nil unless client.takeover
+}
+
+// takeOver makes the server hand its connections over.
+func (l *listening) takeOver() {
+	l.taken = takeover.New(takeover.Config{
+		Handler: l.server.Handler, MaxHeaderBytes: l.server.MaxHeaderBytes, ReadHeaderTimeout: l.server.ReadHeaderTimeout,
+		IdleTimeout: l.server.IdleTimeout, ErrorLog: l.server.ErrorLog,
+	})
+	l.server.Handler = l.taken
+}
+
+// lastAnswers closes idle connections, and the others after their answer, which says Connection: close.
+func (l *listening) lastAnswers() {
+	l.server.SetKeepAlivesEnabled(false)
+	if l.taken != nil {
+		l.taken.Drain()
+	}
+}
+
+// shutdown waits until no connection is left or ctx ends.
+func (l *listening) shutdown(ctx context.Context) {
+	_ = l.server.Shutdown(ctx) // its error is that ctx ended
+	if l.taken != nil {
+		_ = l.taken.Shutdown(ctx) // as above
+	}
+}
+
+// close cuts all connections off.
+func (l *listening) close() {
+	switch {
+	case l.server != nil:
+		l.server.Close()
+	case l.listener != nil:
+		l.listener.Close()
+	}
+	if l.taken != nil {
+		l.taken.Close()
+	}
 }
 
 // open makes everything that serving needs; on an error nothing is left open.
@@ -188,9 +229,14 @@ func open(doc document, prov provenance, cert *tls.Certificate, withDemo bool, l
 		return nil, err
 	}
 	s.data.server = s.proxy.Server(doc.H2C)
+	if doc.Takeover {
+		s.data.takeOver()
+	}
 	if cert != nil {
 		s.data.tls = true
 		s.data.server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*cert}, MinVersion: tls.VersionTLS12}
+	} else {
+		s.data.listener = s.proxy.Listener(s.data.listener)
 	}
 	return s, nil
 }
@@ -257,10 +303,9 @@ func (s *service) drain(signals <-chan os.Signal) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.doc.DrainTimeout)
 	defer cancel()
 	// Not Shutdown yet: it would close a connection whose request has just been read, unanswered, and does not see
-	// upgraded connections, which the proxy counts among its requests. Idle connections are closed here, the others
-	// after their answer, which says Connection: close.
+	// upgraded connections, which the proxy counts among its requests.
 	s.data.listener.Close()
-	s.data.server.SetKeepAlivesEnabled(false)
+	s.data.lastAnswers()
 	for !cut && ctx.Err() == nil && s.proxy.Status().Requests > 0 {
 		cut = now(drainPoll)
 	}
@@ -271,7 +316,7 @@ func (s *service) drain(signals <-chan os.Signal) {
 	shut := make(chan struct{})
 	go func() {
 		defer close(shut)
-		_ = s.data.server.Shutdown(ctx) // its error is that ctx ended
+		s.data.shutdown(ctx)
 	}()
 	if left == 0 && !cut {
 		select { // net/http sends the end of an answer after its handler has returned
@@ -289,11 +334,7 @@ func (s *service) drain(signals <-chan os.Signal) {
 
 // close ends what is still there, the admin listener last.
 func (s *service) close() {
-	if s.data.server != nil {
-		s.data.server.Close()
-	} else if s.data.listener != nil {
-		s.data.listener.Close()
-	}
+	s.data.close()
 	if s.proxy != nil {
 		s.proxy.Abort()
 		if err := s.proxy.Close(); err != nil {
