@@ -1,4 +1,4 @@
-# make alone lists the targets. The network is used by test-deps, and by a tool's or a module's first run.
+# make alone lists the targets. The network is used by test-deps and bench-deps, and by a tool's or a module's first run.
 
 GO       ?= go
 DOCKER   ?= docker
@@ -10,9 +10,12 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 GOLANGCI_LINT := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # What the tests need beside Go, as Debian packages: the roots to fetch modules, a C compiler for race, what builds the
-# wasm examples and guests, and a Redis for plugins that use one. Node and npm may be here from elsewhere.
-TEST_PACKAGES := ca-certificates gcc libc6-dev curl spin wabt clang lld rustc cargo libstd-rust-dev-wasm32 redis-server
+# wasm examples and guests, a Redis for plugins that use one, and what counts instructions. Node and npm may be here from elsewhere.
+TEST_PACKAGES := ca-certificates gcc libc6-dev curl spin wabt clang lld rustc cargo libstd-rust-dev-wasm32 redis-server valgrind
 TEST_PACKAGES += $(if $(shell command -v node),,nodejs) $(if $(shell command -v npm),,npm)
+
+# The proxies that bench measures beside edge; it leaves out those that are missing. docs/bench.md says how to have Caddy.
+BENCH_PACKAGES := nginx haproxy
 
 # The modules of this repository, and the systems beside Linux that edge must compile for.
 MODULES := . bench e2e
@@ -28,7 +31,7 @@ MAKEFLAGS     += --no-print-directory
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/edge, static and stripped
@@ -62,6 +65,14 @@ e2e: ## run the end-to-end tests (their own module)
 .PHONY: bench
 bench: ## measure edge beside its peers (their own module)
 	cd bench && $(GO) run .
+
+.PHONY: guard
+guard: ## compare what a request allocates and computes with bench/guard/baseline.json; needs valgrind
+	cd bench && $(GO) run ./guard
+
+.PHONY: guard-update
+guard-update: ## write bench/guard/baseline.json anew
+	cd bench && $(GO) run ./guard -update
 
 .PHONY: mutants
 mutants: ## show that each listed mutant fails the test that is named for it
@@ -125,20 +136,29 @@ format: ## format the tree
 docs: ## write the generated documents anew
 	$(GO) test -run Docs $(DOCS_PACKAGES) -update
 
+# $(call install,TARGET,PACKAGES) is the recipe that installs what is missing of them.
+define install
+@missing=; for package in $(2); do \
+	dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+done; \
+if test -z "$$missing"; then echo "make $(1): no package is missing"; exit; fi; \
+command -v apt-get >/dev/null || { echo "make $(1): no apt-get here; install what corresponds to:$$missing" >&2; exit 1; }; \
+sudo=; if test "$$(id -u)" != 0; then sudo=sudo; fi; \
+echo "make $(1): installing$$missing"; \
+$$sudo apt-get update -q </dev/null && \
+$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing </dev/null
+endef
+
 .PHONY: test-deps
 test-deps: ## install what the tests need and is missing (Debian, root or sudo)
-	@missing=; for package in $(TEST_PACKAGES); do \
-		dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
-	done; \
-	if test -z "$$missing"; then echo "make test-deps: no package is missing"; exit; fi; \
-	command -v apt-get >/dev/null || { echo "make test-deps: no apt-get here; install what corresponds to:$$missing" >&2; exit 1; }; \
-	sudo=; if test "$$(id -u)" != 0; then sudo=sudo; fi; \
-	echo "make test-deps: installing$$missing"; \
-	$$sudo apt-get update -q </dev/null && \
-	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing </dev/null
+	$(call install,test-deps,$(TEST_PACKAGES))
 	@for example in pick-model token-meter; do \
 		(cd wasm-examples/$$example && { npm ls >/dev/null 2>&1 || npm ci --ignore-scripts --no-audit --no-fund; }) || exit; \
 	done
+
+.PHONY: bench-deps
+bench-deps: ## install the proxies that bench can measure, too (Debian, root or sudo)
+	$(call install,bench-deps,$(BENCH_PACKAGES))
 
 .PHONY: image
 image: ## build the container image IMAGE (edge)

@@ -1,16 +1,16 @@
-// Command bench measures edge beside a tuned httputil.ReverseProxy ("rp") and beside no proxy at all ("direct"), on
-// the same work in the same run:
+// Command bench measures edge beside what it could be replaced with, and beside no proxy at all ("direct"), on the
+// same work in the same run: a tuned httputil.ReverseProxy ("rp"), and nginx, HAProxy and Caddy where they are installed.
 //
-//	go run .                      all workloads, under three minutes on 2 cores
-//	go run . -quick -only W2      one workload for a second or two, to see that it runs
-//	go run . -write               the whole run, and its table into ../docs/bench.md
+//	go run .                            all of it, under twelve minutes on 2 cores
+//	go run . -quick -only W2 -peers=    one workload for seconds, without the programs of others, to see that it runs
+//	go run . -write                     the whole run, and its tables into ../docs/bench.md
 //
 // It builds ../cmd/edge and starts everything as processes of its own on loopback: the upstream, each proxy, and the
 // load, so that the CPU time of a proxy process is the proxy's alone. Wherever the machine's noise goes, it goes into
 // peers that take turns within seconds; so a ratio holds within one run, and figures of two runs are not compared.
 //
-// It reads /proc and runs on Linux only. It does not judge: it knows no bar and fails only when something does not
-// work, a wrong answer included.
+// It reads /proc and runs on Linux only. It prints each bar beside what was measured and says whether that holds, but
+// it fails only when something does not work, a wrong answer of edge, rp or the upstream included.
 package main
 
 import (
@@ -34,10 +34,10 @@ const (
 	exitUsage  = 2
 )
 
-// Bounds and defaults of the flags; with the defaults a run stays under three minutes.
+// Bounds and defaults of the flags; with the defaults a run stays under twelve minutes.
 const (
 	defaultRounds, maxRounds     = 3, 20
-	defaultSeconds, quickSeconds = 3.0, 0.5
+	defaultSeconds, quickSeconds = 2.0, 0.5
 	minSeconds, maxSeconds       = 0.1, 30.0
 )
 
@@ -46,26 +46,32 @@ type options struct {
 	rounds  int
 	seconds float64 // of load, for each peer, workload and round
 	only    []workload
+	starts  bool
+	scale   bool
+	peers   []string // programs of others that take part when they are installed
 	write   bool
 	args    []string // as given
 }
 
+// whole reports whether all parts are wanted.
+func (o options) whole() bool { return len(o.only) == len(workloads) && o.starts && o.scale }
+
 func main() {
-	os.Exit(dispatch(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(dispatch(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
 // dispatch does what the first argument names: a child's work, or the whole run.
-func dispatch(args []string, stdout, stderr io.Writer) int {
+func dispatch(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
 	switch {
 	case len(args) > 0 && args[0] == upstreamCommand:
-		err = serveUpstream(ctx, stdout)
+		err = runUpstream(ctx, stdout)
 	case len(args) > 1 && args[0] == rpCommand:
 		err = serveRP(ctx, args[1], stdout)
 	case len(args) > 1 && args[0] == loadCommand:
-		err = runLoad(ctx, args[1], stdout)
+		err = runLoad(ctx, args[1], stdin, stdout)
 	default:
 		var o options
 		if o, err = parseFlags(args, stdout); err == nil {
@@ -90,12 +96,13 @@ func dispatch(args []string, stdout, stderr io.Writer) int {
 // parseFlags returns flag.ErrHelp when help was asked for and given.
 func parseFlags(args []string, stdout io.Writer) (options, error) {
 	o := options{args: args}
-	var only string
+	var only, peers string
 	var quick bool
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
 	set.IntVar(&o.rounds, "rounds", defaultRounds, "`times` that each peer takes its turn, 1 to 20")
-	set.Float64Var(&o.seconds, "seconds", defaultSeconds, "`seconds` of load in each turn, 0.1 to 30")
-	set.StringVar(&only, "only", "", "these `workloads` only, separated by commas: "+strings.Join(names(workloads), ", "))
+	set.Float64Var(&o.seconds, "seconds", defaultSeconds, "`seconds` of load in each turn, 0.1 to 30; W8 and the scale have a least")
+	set.StringVar(&only, "only", "", "these `parts` only, separated by commas: "+strings.Join(parts(), ", "))
+	set.StringVar(&peers, "peers", strings.Join(programNames(), ","), "of the `programs` of others that are installed, these only; direct, rp and edge always take part")
 	set.BoolVar(&quick, "quick", false, "one round of half a second, where -rounds and -seconds do not say otherwise")
 	set.BoolVar(&o.write, "write", false, "write the result into ../docs/bench.md; takes a whole run")
 	set.SetOutput(io.Discard)
@@ -112,8 +119,8 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 		return o, err
 	case set.NArg() > 0:
 		return o, fmt.Errorf("unexpected argument %q", set.Arg(0))
-	case o.write && (quick || only != ""):
-		return o, errors.New("-write takes a whole run, without -quick and -only")
+	case o.write && (quick || only != "" || given["peers"]):
+		return o, errors.New("-write takes a whole run, without -quick, -only and -peers")
 	}
 	if quick && !given["rounds"] {
 		o.rounds = 1
@@ -127,25 +134,49 @@ func parseFlags(args []string, stdout io.Writer) (options, error) {
 	if !(o.seconds >= minSeconds && o.seconds <= maxSeconds) { // NaN too
 		return o, fmt.Errorf("-seconds: got %v, want %v to %v", o.seconds, minSeconds, maxSeconds)
 	}
-	o.only, err = selected(only)
-	return o, err
+	if o.peers, err = named("-peers", peers, programNames()); err != nil {
+		return o, err
+	}
+	wanted, err := named("-only", only, parts())
+	if err != nil {
+		return o, err
+	}
+	if only == "" {
+		wanted = parts()
+	}
+	for _, w := range workloads {
+		if slices.Contains(wanted, w.name) {
+			o.only = append(o.only, w)
+		}
+	}
+	o.starts, o.scale = slices.Contains(wanted, startsPart), slices.Contains(wanted, scalePart)
+	return o, nil
 }
 
-// selected returns the workloads that a list names, in the table's order; an empty list names all.
-func selected(list string) ([]workload, error) {
+// What a run has beside the workloads.
+const (
+	startsPart = "starts"
+	scalePart  = "scale"
+)
+
+// parts are all that a run has.
+func parts() []string { return append(names(workloads), startsPart, scalePart) }
+
+// named returns the elements of a list, each of which must be one of all.
+func named(option, list string, all []string) ([]string, error) {
 	if list == "" {
-		return workloads, nil
+		return nil, nil
 	}
 	wanted := strings.Split(list, ",")
 	for _, name := range wanted {
-		if _, ok := workloadNamed(name); !ok {
-			return nil, fmt.Errorf("-only: got %q, want of %s", name, strings.Join(names(workloads), ", "))
+		if !slices.Contains(all, name) {
+			return nil, fmt.Errorf("%s: got %q, want of %s", option, name, strings.Join(all, ", "))
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(workloads), func(w workload) bool { return !slices.Contains(wanted, w.name) }), nil
+	return wanted, nil
 }
 
-// run measures, prints the table and, with -write, writes the document.
+// run measures, prints the report and, with -write, writes the document.
 func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if runtime.GOOS != "linux" {
 		return fmt.Errorf("runs on Linux only: it reads /proc; this is %s", runtime.GOOS)
@@ -156,22 +187,33 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		}
 	}
 	runtime.LockOSThread() // and never unlocked: childAttributes
+	b, err := prepare(ctx, o)
+	if err != nil {
+		return err
+	}
 	m, err := beginMachine()
 	if err != nil {
 		return err
 	}
-	outcomes, err := measureAll(ctx, o, newProgress(stderr, len(o.only)*o.rounds*len(peerNames)))
-	if err != nil {
+	b.shown = newProgress(stderr, b.turns())
+	if err := b.measure(ctx); err != nil {
 		return err
 	}
 	if err := m.finish(); err != nil { // after the last child, so that all of them count as ours
 		return err
 	}
-	report := report(m, o, outcomes)
-	if _, err := io.WriteString(stdout, report); err != nil || !o.write {
+	b.result.machine = m
+	text := b.result.report()
+	if _, err := io.WriteString(stdout, text); err != nil {
 		return err
 	}
-	page, err := replaceMeasured(documentFile, report)
+	if failed, _ := b.result.failures(); len(failed) > 0 {
+		return fmt.Errorf("did not work: %s", strings.Join(failed, "; "))
+	}
+	if !o.write {
+		return nil
+	}
+	page, err := replaceMeasured(documentFile, text)
 	if err != nil {
 		return err
 	}

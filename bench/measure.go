@@ -2,28 +2,26 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"math"
-	"os"
-	"os/exec"
 	"time"
 )
-
-// warmUp is how long each peer is loaded before the first round, uncounted: it opens connections, and the heap finds
-// its size.
-const warmUp = 500 * time.Millisecond
 
 // The rows of the table, for each workload.
 const (
 	rate = iota
 	p50
 	p99
+	addedP50
+	addedP99
 	cpu
 	mallocs
 	heapBytes
+	idle
 	peak
+	each
+	heapHeld
+	stackHeld
 	measures
 )
 
@@ -31,140 +29,148 @@ const (
 type measure struct {
 	name     string
 	decimals int
-	highest  bool // the highest of all turns instead of their median: each includes those before it
+	highest  bool    // the highest of all turns instead of their median: each includes those before it
+	factor   float64 // from the unit that turns have to the one that is told; 0: the same
 }
 
 var measureRows = [measures]measure{
 	rate:      {name: "requests/s"},
 	p50:       {name: "p50, ms", decimals: 2},
 	p99:       {name: "p99, ms", decimals: 2},
+	addedP50:  {name: "p50 beyond direct, ms", decimals: 2},
+	addedP99:  {name: "p99 beyond direct, ms", decimals: 2},
 	cpu:       {name: "CPU µs a request", decimals: 1},
 	mallocs:   {name: "allocations a request", decimals: 1},
 	heapBytes: {name: "bytes a request"},
+	idle:      {name: "idle MB", decimals: 1, highest: true},
 	peak:      {name: "peak MB", decimals: 1, highest: true},
+	each:      {name: "KiB a request in flight", decimals: 1, highest: true},
+	heapHeld:  {name: "heap MB, in flight", decimals: 1},
+	stackHeld: {name: "stack MB, in flight", decimals: 1},
 }
 
-// turn is what one peer did in one round; NaN where there is no proxy to measure.
+// turn is what one peer did in one round; NaN where there is nothing to measure.
 type turn [measures]float64
 
 // outcome is all of one workload.
 type outcome struct {
 	workload workload
-	turns    [peers][]turn // by round
+	lanes    []lane
 }
 
-// measureAll builds and starts what is needed, measures, and ends all of it.
-func measureAll(ctx context.Context, o options, shown *progress) ([]outcome, error) {
-	defer shown.clear()
-	shown.say("building edge")
-	dir, err := os.MkdirTemp("", "edge-bench-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	binary, err := buildEdge(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	upstream, at, err := startSelf(ctx, upstreamCommand)
-	if err != nil {
-		return nil, err
-	}
-	defer upstream.stop()
-	var outcomes []outcome
-	for _, w := range o.only {
-		one, err := measureWorkload(ctx, o, w, binary, at.Serving, shown)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", w.name, err)
+// lane returns nil if the peer did not take part, or failed.
+func (o *outcome) lane(name string) *lane {
+	for i := range o.lanes {
+		if o.lanes[i].name == name && o.lanes[i].err == nil {
+			return &o.lanes[i]
 		}
-		outcomes = append(outcomes, one)
 	}
-	return outcomes, nil
+	return nil
 }
 
-// measureWorkload has fresh proxies, so that their peak of memory is this workload's.
-func measureWorkload(ctx context.Context, o options, w workload, binary, upstream string, shown *progress) (outcome, error) {
-	result := outcome{workload: w}
-	shown.say(w.name + " warm-up")
-	all, err := startPeers(ctx, binary, upstream)
-	if err != nil {
-		return result, err
-	}
-	defer all[rpPeer].process.stop()
-	defer all[edgePeer].process.stop()
-	for i, p := range all {
-		if _, err := p.load(ctx, w, warmUp); err != nil {
-			return result, fmt.Errorf("%s: warm-up: %w", peerNames[i], err)
-		}
-	}
-	long := time.Duration(o.seconds * float64(time.Second))
-	for round := range o.rounds {
-		for i := range all {
-			which := (round + i) % peers // nobody always follows the same neighbour
-			shown.next(fmt.Sprintf("%s round %d of %d, %s", w.name, round+1, o.rounds, peerNames[which]))
-			t, err := all[which].turn(ctx, w, long)
-			if err != nil {
-				return result, fmt.Errorf("%s: %w", peerNames[which], err)
+// addBeyondDirect fills in the latency that is not direct's, round by round.
+func (o *outcome) addBeyondDirect() {
+	direct := o.lane(directPeer)
+	for i := range o.lanes {
+		for round := range o.lanes[i].turns {
+			t := &o.lanes[i].turns[round]
+			t[addedP50], t[addedP99] = math.NaN(), math.NaN()
+			if direct != nil && o.workload.added && o.lanes[i].name != directPeer {
+				t[addedP50], t[addedP99] = t[p50]-direct.turns[round][p50], t[p99]-direct.turns[round][p99]
 			}
-			result.turns[which] = append(result.turns[which], t)
 		}
 	}
-	return result, nil
 }
 
-// turn loads the peer. What its proxy used is taken before the first connection and after the last has ended, when
-// nothing is in flight.
+// usage is what a proxy has used since its start.
+type usage struct {
+	heap heap
+	cpu  time.Duration
+}
+
+// turn loads the peer. What its proxy used is taken while the connections are open and nothing is in flight.
 func (p *peer) turn(ctx context.Context, w workload, long time.Duration) (turn, error) {
+	l, err := p.startLoad(ctx, w, long)
+	if err != nil {
+		return turn{}, err
+	}
+	defer l.stop()
 	var before, after usage
-	if p.process != nil {
-		if err := errors.Join(p.heapUsage(ctx, &before), p.cpuUsage(&before)); err != nil {
+	held := heap{}
+	if p.process != nil { // the heap first: to read it costs CPU time, which is not the requests'
+		if before.heap, err = p.heap(ctx); err != nil {
+			return turn{}, err
+		}
+		if before.cpu, err = p.process.cpuUsed(); err != nil {
 			return turn{}, err
 		}
 	}
-	done, err := p.load(ctx, w, long)
+	if err := l.begin(); err != nil {
+		return turn{}, err
+	}
+	if p.process != nil && w.held {
+		if err := pause(ctx, long*9/10); err != nil {
+			return turn{}, l.failed(err)
+		}
+		if held, err = p.heap(ctx); err != nil {
+			return turn{}, l.failed(err)
+		}
+	}
+	done, err := l.result()
 	if err != nil {
 		return turn{}, err
 	}
+	if p.process != nil {
+		used, err := p.process.cpuUsed()
+		counted, err2 := p.heap(ctx)
+		if err := errors.Join(err, err2); err != nil {
+			return turn{}, err
+		}
+		after = usage{counted, used}
+	}
+	return p.tell(w, done, before, after, held)
+}
+
+// tell makes a turn of what was read.
+func (p *peer) tell(w workload, done loadResult, before, after usage, held heap) (turn, error) {
+	var t turn
+	for i := range t {
+		t[i] = math.NaN()
+	}
 	requests := float64(done.Requests)
-	t := turn{rate: requests / done.Elapsed.Seconds(), p50: milliseconds(done.P50), p99: milliseconds(done.P99)}
+	t[rate], t[p50], t[p99] = requests/done.Elapsed.Seconds(), milliseconds(done.P50), milliseconds(done.P99)
 	if p.process == nil {
-		t[cpu], t[mallocs], t[heapBytes], t[peak] = math.NaN(), math.NaN(), math.NaN(), math.NaN()
 		return t, nil
 	}
-	most, err := peakBytesOf(p.process.pid)
-	if err := errors.Join(err, p.cpuUsage(&after), p.heapUsage(ctx, &after)); err != nil {
-		return turn{}, err
+	most, err := p.process.resident(residentMost)
+	if err != nil {
+		return t, err
 	}
-	t[cpu] = float64((after.cpu - before.cpu).Microseconds()) / requests
-	t[mallocs] = (after.mallocs - before.mallocs) / requests
-	t[heapBytes] = (after.bytes - before.bytes) / requests
-	t[peak] = float64(most) / 1e6
+	t[cpu] = float64((after.cpu - before.cpu).Nanoseconds()) / 1e3 / requests
+	t[idle], t[peak] = p.idleBytes/1e6, float64(most)/1e6
+	if p.counters != "" {
+		t[mallocs] = (after.heap.mallocs - before.heap.mallocs) / requests
+		t[heapBytes] = (after.heap.allocated - before.heap.allocated) / requests
+	}
+	if w.held {
+		t[each] = (float64(most) - p.idleBytes) / 1024 / float64(done.InFlight)
+		if p.counters != "" {
+			t[heapHeld], t[stackHeld] = held.inUse/1e6, held.stacks/1e6
+		}
+	}
 	return t, nil
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// load runs the load as a process of its own, to its end.
-func (p *peer) load(ctx context.Context, w workload, long time.Duration) (loadResult, error) {
-	var result loadResult
-	self, err := os.Executable()
-	if err != nil {
-		return result, err
+// pause waits, or returns an error when ctx ends first.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	plan, err := json.Marshal(loadPlan{Workload: w.name, Address: p.address, Prefix: p.prefix, For: long})
-	if err != nil {
-		return result, err
-	}
-	output, err := command(ctx, self, loadCommand, string(plan)).Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) && len(exit.Stderr) > 0 {
-			err = fmt.Errorf("load: %s", exit.Stderr)
-		}
-		if p.process != nil && p.process.ended() {
-			err = fmt.Errorf("%w; the proxy had ended (%s)", err, p.process.how)
-		}
-		return result, err
-	}
-	return result, json.Unmarshal(output, &result)
 }

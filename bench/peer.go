@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,87 +13,88 @@ import (
 
 // peer is one way from the clients to the upstream.
 type peer struct {
-	address  string
-	prefix   string   // before the upstream's paths
-	process  *process // nil without a proxy
-	counters string   // URL of the proxy's heap counters
+	address   string
+	prefixes  []string // before the upstream's paths; requests take them in turn
+	process   *process // nil without a proxy
+	upstream  *process // this peer's own, once it is in a race
+	counters  string   // URL of the proxy's heap counters; "" if it has none
+	idleBytes float64  // resident once it was ready
 }
 
-// The columns of the table.
+// The peers' names, which are the columns' heads.
 const (
-	directPeer = iota
-	rpPeer
-	edgePeer
-	peers
+	directPeer  = "direct"
+	rpPeer      = "rp"
+	edgePeer    = "edge"
+	nginxPeer   = "nginx"
+	haproxyPeer = "haproxy"
+	caddyPeer   = "caddy"
 )
 
-var peerNames = [peers]string{"direct", "rp", "edge"}
+// site is what peers need of a run.
+type site struct {
+	dir      string // for what they write; removed behind the run
+	edge     string // the binary
+	upstream string // its address
+	files    int    // how many a process may open
+}
+
+// starter starts a peer afresh for a workload; the caller stops it.
+type starter func(context.Context, *site, workload) (*peer, error)
 
 const (
-	edgeProvider = "up"
-	readyTimeout = 10 * time.Second
-	readyPoll    = 10 * time.Millisecond
+	readyTimeout = 20 * time.Second
+	readyPoll    = 5 * time.Millisecond
 
 	mallocsMetric   = "go_memstats_mallocs_total"
 	allocatedMetric = "go_memstats_alloc_bytes_total"
+	heapMetric      = "go_memstats_heap_inuse_bytes"
+	stackMetric     = "go_memstats_stack_inuse_bytes"
 
 	maxMetricsBytes = 4 << 20
 )
 
-// buildEdge builds edge as the Makefile does, and returns the binary's path.
-func buildEdge(ctx context.Context, dir string) (string, error) {
-	binary := filepath.Join(dir, "edge")
-	cmd := command(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "./cmd/edge")
-	cmd.Dir = ".."
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if output, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build ../cmd/edge: %w\n%s", err, output)
-	}
-	return binary, nil
+func startDirect(_ context.Context, s *site, _ workload) (*peer, error) {
+	return &peer{address: s.upstream, prefixes: []string{""}}, nil
 }
 
-// startPeers starts both proxies afresh; the caller stops them. direct is the upstream itself.
-func startPeers(ctx context.Context, binary, upstream string) ([peers]*peer, error) {
-	all := [peers]*peer{directPeer: {address: upstream}}
-	process, at, err := startSelf(ctx, rpCommand, upstream)
-	if err != nil {
-		return all, err
-	}
-	all[rpPeer] = &peer{address: at.Serving, process: process, counters: "http://" + at.Control + "/"}
-	if all[edgePeer], err = startEdge(ctx, binary, upstream); err != nil {
-		process.stop()
-	}
-	return all, err
-}
-
-// startEdge returns when edge is ready.
-func startEdge(ctx context.Context, binary, upstream string) (*peer, error) {
-	ports, err := freeAddresses(ctx, 2)
+func startRP(ctx context.Context, s *site, _ workload) (*peer, error) {
+	process, at, err := startSelf(ctx, rpCommand, s.upstream)
 	if err != nil {
 		return nil, err
 	}
-	process, err := start(ctx, binary, edgeEnvironment(os.Environ(), upstream, ports[0], ports[1]), "run")
-	if err != nil {
-		return nil, err
-	}
-	if err := awaitReady(ctx, process, "http://"+ports[1]+"/readyz"); err != nil {
-		process.stop()
-		return nil, err
-	}
-	return &peer{address: ports[0], prefix: "/" + edgeProvider, process: process, counters: "http://" + ports[1] + "/metrics"}, nil
+	return ready(&peer{address: at.Serving, prefixes: []string{""}, process: process, counters: "http://" + at.Control + "/"})
 }
 
-// edgeEnvironment is environ without what would configure edge, and with what shall: one provider whose limits no
-// workload reaches.
-func edgeEnvironment(environ []string, upstream, listen, admin string) []string {
-	environ = slices.DeleteFunc(slices.Clone(environ), func(variable string) bool { return strings.HasPrefix(variable, "EDGE_") })
-	return append(environ,
-		"EDGE_LISTEN="+listen,
-		"EDGE_ADMIN_LISTEN="+admin,
-		"EDGE_PROFILE=high-throughput",
-		"EDGE_CONCURRENCY=200",
-		"EDGE_LOG_LEVEL=warn",
-		"EDGE_PROVIDERS_UP_BASE_URL=http://"+upstream)
+// ready takes what a peer has resident before the first request, and stops it with an error.
+func ready(p *peer) (*peer, error) {
+	resident, err := p.process.resident(residentNow)
+	if err != nil {
+		p.stop()
+		return nil, err
+	}
+	p.idleBytes = float64(resident)
+	return p, nil
+}
+
+func (p *peer) stop() {
+	if p.process != nil {
+		p.process.stop()
+	}
+	if p.upstream != nil {
+		p.upstream.stop()
+	}
+}
+
+// blame adds to an error what the proxy and the upstream have to do with it.
+func (p *peer) blame(err error) error {
+	if p.process != nil {
+		err = p.process.blame("the proxy", err)
+	}
+	if p.upstream != nil {
+		err = p.upstream.blame("the upstream", err)
+	}
+	return err
 }
 
 // freeAddresses returns loopback addresses, all different, on which nobody listens yet.
@@ -113,20 +111,22 @@ func freeAddresses(ctx context.Context, count int) ([]string, error) {
 	return list, nil
 }
 
-func awaitReady(ctx context.Context, p *process, url string) error {
+// awaitReady returns when url answers 200.
+func awaitReady(ctx context.Context, p *process, url string, poll time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	tick := time.NewTicker(readyPoll)
+	tick := time.NewTicker(poll)
 	defer tick.Stop()
 	for {
-		if _, err := fetch(ctx, url); err == nil {
+		_, err := fetch(ctx, url)
+		if err == nil {
 			return nil
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("edge ended before it was ready (%s); its log is above", p.how)
+			return p.blame("the proxy", errors.New("not ready"))
 		case <-ctx.Done():
-			return fmt.Errorf("edge: not ready after %v", readyTimeout)
+			return p.blame("the proxy", fmt.Errorf("not ready after %v: %w", readyTimeout, err))
 		case <-tick.C:
 		}
 	}
@@ -151,29 +151,26 @@ func fetch(ctx context.Context, url string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(response.Body, maxMetricsBytes))
 }
 
-// usage is what a proxy has used since its start.
-type usage struct {
-	cpu            time.Duration
-	mallocs, bytes float64
+// heap is what a Go proxy counts itself.
+type heap struct {
+	mallocs, allocated float64 // since its start
+	inUse, stacks      float64 // bytes, now
 }
 
-// heapUsage and cpuUsage fill in one part each, so that reading the first, which costs the proxy CPU time, can come
-// before the second when a turn begins and behind it at its end.
-func (p *peer) heapUsage(ctx context.Context, u *usage) error {
-	text, err := fetch(ctx, p.counters)
-	if err != nil {
-		return err
+func (p *peer) heap(ctx context.Context) (heap, error) {
+	if p.counters == "" {
+		return heap{}, nil
 	}
-	mallocs, err := metricValue(string(text), mallocsMetric)
-	allocated, err2 := metricValue(string(text), allocatedMetric)
-	u.mallocs, u.bytes = mallocs, allocated
-	return errors.Join(err, err2)
-}
-
-func (p *peer) cpuUsage(u *usage) error {
-	t, err := cpuTimeOf(p.process.pid)
-	u.cpu = t.own
-	return err
+	content, err := fetch(ctx, p.counters)
+	if err != nil {
+		return heap{}, err
+	}
+	text := string(content)
+	mallocs, err := metricValue(text, mallocsMetric)
+	allocated, err2 := metricValue(text, allocatedMetric)
+	inUse, err3 := metricValue(text, heapMetric)
+	stacks, err4 := metricValue(text, stackMetric)
+	return heap{mallocs, allocated, inUse, stacks}, errors.Join(err, err2, err3, err4)
 }
 
 // metricValue reads a metric without labels from the Prometheus text format.

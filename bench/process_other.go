@@ -2,6 +2,13 @@
 
 package main
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+)
 
 func childAttributes() *syscall.SysProcAttr { return nil }
+
+func kill(int) error { return errors.ErrUnsupported }
+
+func openFilesLimit() (int, error) { return 0, errors.ErrUnsupported }

@@ -16,7 +16,7 @@ import (
 const (
 	rpCommand = "rp"
 
-	rpIdleConns   = 1000
+	rpIdleConns   = 16 << 10 // above what any workload opens
 	rpBufferBytes = 32 << 10
 )
 
@@ -89,4 +89,5 @@ func writeHeapCounters(w http.ResponseWriter, _ *http.Request) {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	fmt.Fprintf(w, "%s %d\n%s %d\n", mallocsMetric, stats.Mallocs, allocatedMetric, stats.TotalAlloc)
+	fmt.Fprintf(w, "%s %d\n%s %d\n", heapMetric, stats.HeapInuse, stackMetric, stats.StackInuse)
 }
