@@ -42,12 +42,8 @@ const (
 
 var pluginCounts = map[string]float64{oneHTTPWasm: 1, fiveHTTPWasm: 5, oneProxyWasm: 1, fiveProxyWasm: 5}
 
-// prepare decides what takes part.
-func prepare(ctx context.Context, o options) (*bench, error) {
-	files, err := openFilesLimit()
-	if err != nil {
-		return nil, err
-	}
+// prepare decides what takes part, where a process may have so many files open.
+func prepare(ctx context.Context, o options, files int) *bench {
 	b := &bench{site: &site{files: files}, options: o}
 	b.peers = []entrant{{name: directPeer, start: startDirect}, {name: rpPeer, start: startRP}, {name: edgePeer, start: startEdge}}
 	b.plugins = []entrant{
@@ -89,7 +85,7 @@ func prepare(ctx context.Context, o options) (*bench, error) {
 		b.result.columns = append(b.result.columns, p.name)
 	}
 	b.result.options = o
-	return b, nil
+	return b
 }
 
 func needsFiles(what string, need, limit int) string {

@@ -187,10 +187,11 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		}
 	}
 	runtime.LockOSThread() // and never unlocked: childAttributes
-	b, err := prepare(ctx, o)
+	files, err := openFilesLimit()
 	if err != nil {
 		return err
 	}
+	b := prepare(ctx, o, files)
 	m, err := beginMachine()
 	if err != nil {
 		return err

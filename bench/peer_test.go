@@ -91,9 +91,6 @@ func siteOf(t *testing.T) *site {
 
 // TestEdge builds it, and has it serve what the tables ask of it.
 func TestEdge(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds edge")
-	}
 	onLinux(t)
 	s := siteOf(t)
 	var err error

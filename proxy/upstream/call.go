@@ -119,7 +119,7 @@ func (k *call) send() error {
 	if l, ok := body.(interface{ Len() int }); ok {
 		waiting = l.Len()
 	}
-	expects := strings.EqualFold(q.Fields.Get("Expect"), "100-continue")
+	expects := q.Length != 0 && strings.EqualFold(q.Fields.Get("Expect"), "100-continue")
 	if e, ok := body.(interface{ Exact() bool }); ok {
 		s.exact = e.Exact()
 	}
@@ -171,12 +171,13 @@ func (k *call) answer(a *Response) error {
 			}
 			continue
 		}
-		return k.settle(a, h)
+		k.settle(a, h)
+		return nil
 	}
 }
 
 // settle fills in a for a final answer.
-func (k *call) settle(a *Response, h answerHead) error {
+func (k *call) settle(a *Response, h answerHead) {
 	k.sending.decline()
 	k.frame(h)
 	k.keeps = h.keeps && k.framing != framingClose && !k.query.closes()
@@ -199,10 +200,9 @@ func (k *call) settle(a *Response, h answerHead) error {
 	if k.framing == framingNone || k.framing == framingSized && k.left == 0 {
 		_ = k.finish() // the end, which NoBody says too
 		a.Body = http.NoBody
-		return nil
+		return
 	}
 	a.Body = k
-	return nil
 }
 
 // frame finds out where the content ends.

@@ -305,30 +305,6 @@ func TestCancelBetweenReads(t *testing.T) {
 	})
 }
 
-func TestCancelWhileConnecting(t *testing.T) {
-	address := unreachable(t)
-	each(t, func(t *testing.T, m maker) {
-		for _, ctx := range m.endings(t) {
-			client, err := m.make(upstream.Config{BaseURL: "http://" + address})
-			if err != nil {
-				t.Fatal(err)
-			}
-			u := uploading(t)
-			call := start(ctx.Context, client, post(u, -1))
-			if settles(soon/2, func() bool { return u.closed.Load() > 0 }) {
-				t.Errorf("is not connecting")
-			}
-			before := time.Now()
-			ctx.end(errGone)
-			if r := call.wait(t); !errors.Is(r.err, errGone) || time.Since(before) > soon {
-				t.Errorf("%s: got %v after %v, want %v", ctx.name, r, time.Since(before), errGone)
-			}
-			wantClosed(t, u)
-			client.Close()
-		}
-	})
-}
-
 func TestCancelWhileWaitingForAConnection(t *testing.T) {
 	each(t, func(t *testing.T, m maker) {
 		s := answering(t, ok)

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/edge-proxy/edge/proxy/upstream"
 )
 
 // taken waits until the client has read all that was sent. Both ends are in this process, so its socket can be asked.
@@ -53,4 +55,28 @@ func unreachable(t *testing.T) string {
 	}
 	t.Fatal("the queue of a listener has no end")
 	return ""
+}
+
+func TestCancelWhileConnecting(t *testing.T) {
+	address := unreachable(t)
+	each(t, func(t *testing.T, m maker) {
+		for _, ctx := range m.endings(t) {
+			client, err := m.make(upstream.Config{BaseURL: "http://" + address})
+			if err != nil {
+				t.Fatal(err)
+			}
+			u := uploading(t)
+			call := start(ctx.Context, client, post(u, -1))
+			if settles(soon/2, func() bool { return u.closed.Load() > 0 }) {
+				t.Errorf("is not connecting")
+			}
+			before := time.Now()
+			ctx.end(errGone)
+			if r := call.wait(t); !errors.Is(r.err, errGone) || time.Since(before) > soon {
+				t.Errorf("%s: got %v after %v, want %v", ctx.name, r, time.Since(before), errGone)
+			}
+			wantClosed(t, u)
+			client.Close()
+		}
+	})
 }
