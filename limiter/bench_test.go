@@ -131,8 +131,8 @@ func measureCPU(b *testing.B) (report func()) {
 	return func() { b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op") }
 }
 
-// BenchmarkGate compares a gate, which bounds places and permits, with one caller and with turns among 64, with a buffered
-// channel and with a mutex and a list, which bound permits only.
+// BenchmarkGate compares a gate, which bounds places and permits, with one line, with turns among 256 of which one comes,
+// and with turns among 64 that all come, with a buffered channel and with a mutex and a list, which bound permits only.
 //
 // alone: one goroutine. ample: all processors, always a permit free. parked: 64 goroutines for 4 permits that yield
 // while they hold one, so that most acquires park.
@@ -142,6 +142,7 @@ func BenchmarkGate(b *testing.B) {
 		make func(limit int) semaphore
 	}{
 		{"gate", func(limit int) semaphore { return New(Config{Limit: limit, Buffer: 1000}) }},
+		{"one of 256", func(limit int) semaphore { return New(Config{Limit: limit, Buffer: 1000, Callers: 256}) }},
 		{"turns", func(limit int) semaphore {
 			return turnsGate{New(Config{Limit: limit, Buffer: 1000, Callers: 64})}
 		}},

@@ -40,7 +40,7 @@ type Config struct {
 	MaxBlocked int
 
 	// Callers is how many callers take turns, 0 to 1024; 0 and 1 mean one line for all, oldest first. New fixes it, and
-	// Resize does not look at it. A caller costs about 850 bytes.
+	// Resize does not look at it. A caller costs 16 bytes, and from its first wait on about 430 more in each line.
 	Callers int
 }
 

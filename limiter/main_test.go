@@ -146,7 +146,9 @@ func queuesOf(l *line) []*queue {
 	}
 	var qs []*queue
 	for i := range turns.callers {
-		qs = append(qs, &turns.callers[i].queue)
+		if c := turns.callers[i].Load(); c != nil {
+			qs = append(qs, &c.queue)
+		}
 	}
 	return qs
 }

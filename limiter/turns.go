@@ -13,17 +13,23 @@ import (
 //	cursor 1 ───────┐
 //	                v
 //	active   [1][0][1][0] ...               who may have waiters
-//	callers   │      └► waiting 2, queue: [w][w]
-//	          └───────► waiting 5, queue: [w][g][w][w][w][w]      one signal between its count and its waiter
+//	callers  [p][ ][p][ ] ...               nil: has never waited
+//	          │     └► waiting 2, queue: [w][w]
+//	          └──────► waiting 5, queue: [w][g][w][w][w][w]      one signal between its count and its waiter
+//	used 3                                  nobody from this number on has ever waited
 //
 // waiting is to a caller's queue what the count in the state is to the line: the live waiters that have no signal coming.
 // place raises it before it takes a ticket; resume and cancel lower it before they touch a cell.
+//
+// A caller's queue is made at its first wait, so that a line for many callers costs what those need that wait.
 //
 // Invariants:
 //
 //	S9   Live waiters in a caller's queue - signals not yet delivered in it = its waiting.
 //	S10  When nobody is inside place or resume, nothing is owed or nobody is waiting.
 //	S11  When nobody is inside place or resume, the bit of each caller that is waiting is set.
+//	S15  A caller's queue, once there, is its queue for good; used exceeds its number, and never falls. Who has none was
+//	     never counted, and its bit is 0.
 //
 // Hazards:
 //   - Signal before its waiter: the state counts a waiter that has not come to its count here. The signal is owed.
@@ -39,17 +45,23 @@ import (
 //     says when one may.
 //   - Two resumers take the same turn: cursor moves by a CAS, before the count is lowered. (ABA: after a whole round
 //     inside one load-to-CAS window, a caller that came within it may be passed over once.)
+//   - Two first waits of one caller make two queues: the pointer moves from nil by a CAS, and the loser takes the winner's.
+//   - A caller that has a queue is not among those used yet: used is raised first, so who finds the queue need not wait for
+//     who made it. A resumer that read used before that owes its signal, and looks again (S10).
 //
-// Memory order: everything shared is an atomic. What a releaser wrote reaches the next holder through that caller's queue;
+// Memory order: a queue's first segment is plain until the CAS on the caller's pointer publishes it; who finds the caller
+// found it by that pointer. Everything else that is shared is an atomic. What a releaser wrote reaches the next holder through that caller's queue;
 // if its signal was owed in between, through owed to the one who took it there, and then through the queue.
 //
-// Progress and bounds: lock-free. resume looks at one word for 64 callers, at each count when something is owed, and
-// clears a caller's bit once for each time that it went idle. A caller costs about 430 bytes. owed and waiting are
-// bounded by the state's count.
+// Progress and bounds: lock-free. resume looks at one word for 64 callers of those used, at each count when something is
+// owed, and clears a caller's bit once for each time that it went idle. A caller costs 8 bytes, and from its first wait on
+// about 430 more: the memory is bounded by the number of callers, and never given back. owed and waiting are bounded by the
+// state's count.
 type turns struct {
-	callers []callerQueue   // fixed
-	active  []atomic.Uint64 // a bit for each of callers; the slice is fixed
-	_       [16]byte
+	callers []atomic.Pointer[callerQueue] // the slice is fixed
+	active  []atomic.Uint64               // a bit for each of callers; the slice is fixed
+	used    atomic.Uint32                 // written by the first wait of a caller
+	_       [12]byte
 
 	cursor atomic.Uint32 // whose turn is next; written by each resume
 	_      [60]byte
@@ -70,22 +82,34 @@ const (
 )
 
 func newTurns(callers int) *turns {
-	t := &turns{callers: make([]callerQueue, callers), active: make([]atomic.Uint64, (callers+63)/64)}
-	for i := range t.callers {
-		t.callers[i].queue.init()
-	}
-	return t
+	return &turns{callers: make([]atomic.Pointer[callerQueue], callers), active: make([]atomic.Uint64, (callers+63)/64)}
 }
 
 func (t *turns) place(w *waiter) signal {
 	i := t.index(w)
-	c := &t.callers[i]
+	c := t.callers[i].Load()
+	if c == nil {
+		c = t.introduce(i)
+	}
 	c.waiting.Add(1)
 	pause()
 	t.activate(i)
 	pause()
 	t.settle()
 	return c.queue.place(w)
+}
+
+// introduce makes the queue of a caller that waits for the first time.
+func (t *turns) introduce(i int) *callerQueue {
+	c := &callerQueue{}
+	c.queue.init()
+	for n := t.used.Load(); n <= uint32(i) && !t.used.CompareAndSwap(n, uint32(i)+1); n = t.used.Load() {
+	}
+	pause()
+	if !t.callers[i].CompareAndSwap(nil, c) {
+		return t.callers[i].Load() // another wait of the caller's was faster
+	}
+	return c
 }
 
 func (t *turns) resume(k signal) {
@@ -98,7 +122,7 @@ func (t *turns) resume(k signal) {
 }
 
 func (t *turns) cancel(w *waiter) bool {
-	c := &t.callers[t.index(w)]
+	c := t.callers[t.index(w)].Load()
 	if !c.take() {
 		return false
 	}
@@ -111,7 +135,7 @@ func (t *turns) cancel(w *waiter) bool {
 
 // promised is false while it is open to which caller the next signal goes.
 func (t *turns) promised(w *waiter) bool {
-	return len(w.ch) > 0 || t.callers[t.index(w)].waiting.Load() == 0
+	return len(w.ch) > 0 || t.callers[t.index(w)].Load().waiting.Load() == 0
 }
 
 // serve brings k to the next caller that is waiting. It reports false when there is none.
@@ -123,10 +147,10 @@ func (t *turns) serve(k signal) bool {
 			return false
 		}
 		pause()
-		if !t.cursor.CompareAndSwap(from, uint32((i+1)%len(t.callers))) {
+		if to := uint32((i + 1) % len(t.callers)); to != from && !t.cursor.CompareAndSwap(from, to) {
 			continue // that turn is somebody else's
 		}
-		if c := &t.callers[i]; c.take() {
+		if c := t.callers[i].Load(); c.take() {
 			pause()
 			c.queue.resume(k)
 			return true
@@ -136,18 +160,27 @@ func (t *turns) serve(k signal) bool {
 
 // next returns the first caller from number from on that is waiting, going around once.
 func (t *turns) next(from int) (i int, ok bool) {
+	used := int(t.used.Load())
+	if used == 0 {
+		return 0, false
+	}
+	words := (used + 63) / 64
+	if from >= used {
+		from = 0
+	}
 	mask := ^uint64(0) << (from % 64)
-	for n := range len(t.active) + 1 { // the first word twice: its upper part, and at the end its lower
-		at := (from/64 + n) % len(t.active)
+	for n := range words + 1 { // the first word twice: its upper part, and at the end its lower
+		at := (from/64 + n) % words
 		for b := t.active[at].Load() & mask; b != 0; b &= b - 1 {
 			i := at*64 + bits.TrailingZeros64(b)
-			if t.callers[i].waiting.Load() > 0 {
+			c := t.callers[i].Load() // there, since its bit was set
+			if c.waiting.Load() > 0 {
 				return i, true
 			}
 			pause()
 			t.active[at].And(^(b & -b))
 			pause()
-			if t.callers[i].waiting.Load() > 0 {
+			if c.waiting.Load() > 0 {
 				t.activate(i)
 				return i, true
 			}
@@ -176,8 +209,8 @@ func (t *turns) settle() {
 
 // anyWaiting looks for somebody whose count is not 0, and sets the caller's bit, so that serve finds it.
 func (t *turns) anyWaiting() bool {
-	for i := range t.callers {
-		if t.callers[i].waiting.Load() > 0 {
+	for i := range t.callers[:t.used.Load()] {
+		if c := t.callers[i].Load(); c != nil && c.waiting.Load() > 0 {
 			t.activate(i)
 			return true
 		}

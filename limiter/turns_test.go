@@ -153,7 +153,7 @@ func TestTurnsCancel(t *testing.T) {
 	}
 
 	// A resumer that has counted on caller 1, and has not come to the cell yet.
-	c := &u.callers[1]
+	c := u.callers[1].Load()
 	c.take()
 	if !u.promised(ws[2]) || u.cancel(ws[2]) {
 		t.Error("cancelled a waiter that has a signal on its way")
@@ -266,7 +266,7 @@ func TestHammerTurns(t *testing.T) {
 		runtime.Gosched()
 		for c := range seen {
 			// Both: between its count and its bit, a newcomer may be passed.
-			seen[c] = u.callers[c].waiting.Load() > 0 && u.active[0].Load()>>c&1 == 1
+			seen[c] = u.waitingOf(c) > 0 && u.active[0].Load()>>c&1 == 1
 		}
 	}
 	for i := range callers + greedy {
@@ -294,11 +294,19 @@ func TestHammerTurns(t *testing.T) {
 	checkAtRest(t, g)
 }
 
+// waitingOf is how many waiters of a caller are counted.
+func (t *turns) waitingOf(i int) int {
+	if c := t.callers[i].Load(); c != nil {
+		return int(c.waiting.Load())
+	}
+	return 0
+}
+
 // countWaiting is how many waiters are counted, over all callers.
 func countWaiting(u *turns) int {
 	n := 0
 	for i := range u.callers {
-		n += int(u.callers[i].waiting.Load())
+		n += u.waitingOf(i)
 	}
 	return n
 }
@@ -306,9 +314,65 @@ func countWaiting(u *turns) int {
 // allActive reports whether each caller that is waiting has its bit (S11).
 func allActive(u *turns) bool {
 	for i := range u.callers {
-		if u.callers[i].waiting.Load() > 0 && u.active[i/64].Load()>>(i%64)&1 == 0 {
+		if u.waitingOf(i) > 0 && u.active[i/64].Load()>>(i%64)&1 == 0 {
 			return false
 		}
 	}
 	return true
+}
+
+// A line for many callers costs what those need that wait.
+func TestTurnsMakeQueuesForThoseWhoWait(t *testing.T) {
+	u := newTurns(256)
+	ws := placeAs(t, u, 200, 3, 200)
+	made := 0
+	for i := range u.callers {
+		if u.callers[i].Load() != nil {
+			made++
+		}
+	}
+	if made != 2 {
+		t.Errorf("%d queues for 2 callers", made)
+	}
+	for n, want := range []int{1, 0, 2} {
+		u.resume(granted)
+		if len(ws[want].ch) != 1 {
+			t.Errorf("resume %d did not reach waiter %d", n, want)
+		}
+	}
+	if size := testing.AllocsPerRun(10, func() { New(Config{Limit: 1, Callers: 256}) }); size > 16 {
+		t.Errorf("a gate for 256 callers takes %v allocations", size)
+	}
+}
+
+// S15: all of a caller's waiters find one queue, also those that wait for the first time at one moment. A waiter in
+// another queue sleeps for ever.
+func TestHammerFirstWaits(t *testing.T) {
+	const waiters, callers = 8, 4
+	rounds := 2000
+	if testing.Short() {
+		rounds = 200
+	}
+	var gp atomic.Pointer[Gate]
+	watch(t, &gp)
+	for range rounds {
+		g := New(Config{Limit: 1, Buffer: waiters, Callers: callers})
+		gp.Store(g)
+		p := mustAcquire(t, g)
+		var wg sync.WaitGroup
+		for i := range waiters {
+			wg.Go(func() {
+				p, err := g.Acquire(context.Background(), Request{Caller: uint32(i / 2)})
+				if err != nil {
+					t.Errorf("Acquire: %v", err)
+					return
+				}
+				p.Done(Sample{})
+			})
+		}
+		runtime.Gosched()
+		p.Done(Sample{})
+		wg.Wait()
+		checkAtRest(t, g)
+	}
 }
