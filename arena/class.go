@@ -74,12 +74,28 @@ func (c *Class[T]) Take(hint uint32) Slot[T] {
 	from := serving[home(hint, len(serving))]
 	slot, turn, ok := from.pop()
 	if !ok {
-		from, slot, turn = c.steal(hint)
+		if from, slot, turn = c.steal(hint); from == nil {
+			c.overflows.Add(1)
+			from = newOverflow(c)
+		}
 	}
 	return Slot[T]{slab: from, trace: c.ledger.taken(), slot: slot, turn: turn}
 }
 
-// steal takes a slot from any slab, the one of hint first, or from the heap when all were empty at one moment (C3).
+// TryTake is Take of a slot that is free. It reports false when every slab was empty at one moment, and allocates nothing.
+func (c *Class[T]) TryTake(hint uint32) (Slot[T], bool) {
+	serving := c.layout.Load().serving
+	from := serving[home(hint, len(serving))]
+	slot, turn, ok := from.pop()
+	if !ok {
+		if from, slot, turn = c.steal(hint); from == nil {
+			return Slot[T]{}, false
+		}
+	}
+	return Slot[T]{slab: from, trace: c.ledger.taken(), slot: slot, turn: turn}, true
+}
+
+// steal takes a slot from any slab, the one of hint first. from is nil when all were empty at one moment (C3).
 func (c *Class[T]) steal(hint uint32) (from *slab[T], slot, turn uint32) {
 	for {
 		l := c.layout.Load()
@@ -94,8 +110,7 @@ func (c *Class[T]) steal(hint uint32) (from *slab[T], slot, turn uint32) {
 			pause()
 		}
 		if changes(l.serving) == before && c.layout.Load() == l {
-			c.overflows.Add(1)
-			return newOverflow(c), 0, 0
+			return nil, 0, 0
 		}
 	}
 }

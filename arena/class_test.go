@@ -83,6 +83,29 @@ func TestClassCountsOverflows(t *testing.T) { // C3, C5
 	wantStats(t, c.Stats(), Stats{Slots: 20, Overflows: 3, SlotBytes: 64})
 }
 
+func TestTryTakeTakesOnlyWhatIsFree(t *testing.T) { // C3
+	c := NewClass[block](20)
+	slots := takeAll(t, c, 19)
+	last, ok := c.TryTake(7)
+	if !ok || last.P() == nil {
+		t.Error("got nothing, and one was free")
+	}
+	if extra, ok := c.TryTake(7); ok || extra.P() != nil {
+		t.Error("got a slot, and none was free")
+	}
+	wantStats(t, c.Stats(), Stats{Slots: 20, InUse: 20, SlotBytes: 64})
+	last.Give()
+	wantStats(t, c.Stats(), Stats{Slots: 20, InUse: 19, SlotBytes: 64})
+	giveAll(slots)
+	if n := testing.AllocsPerRun(100, func() {
+		if s, ok := c.TryTake(3); ok {
+			s.Give()
+		}
+	}); n != 0 {
+		t.Errorf("got %v allocations", n)
+	}
+}
+
 func TestTakeStealsBeforeItOverflows(t *testing.T) { // C3
 	c := NewClass[block](50)
 	slots := make([]Slot[block], 50)
