@@ -124,7 +124,15 @@ func (k *call) send() error {
 		s.exact = e.Exact()
 	}
 	if s.exact && int64(waiting) == q.Length && q.Length <= inlineBytes && !expects {
-		return k.sent(s.content(body))
+		return k.whole(s.content(body))
+	}
+	if h, ok := body.(holder); ok && s.exact && waiting > inlineBytes && int64(waiting) <= q.Length && !expects && k.conn.bursts() {
+		if all, err := s.burst(h); all || err != nil {
+			body.Close()
+			return k.whole(err)
+		}
+		s.start(body, false)
+		return nil
 	}
 	if err := k.sent(s.first(body, waiting > 0 && !expects)); err != nil {
 		body.Close()
@@ -140,6 +148,14 @@ func (k *call) sent(err error) error {
 		return nil
 	}
 	return err
+}
+
+// whole is sent for content that was sent as a whole, or not at all.
+func (k *call) whole(err error) error {
+	if err == nil && k.query.Sent != nil && !safe(k.query.Method) { // what is safe may be sent anew; repeatable
+		k.query.Sent()
+	}
+	return k.sent(err)
 }
 
 // answer reads heads until one is final, and fills in a.

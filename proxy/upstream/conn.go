@@ -20,6 +20,7 @@ type conn struct {
 	keep   time.Duration // how long it may be idle
 
 	probe probe
+	burst *burst // made when it is wanted
 }
 
 func newConn(raw, c net.Conn, r *records) *conn {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"time"
 )
 
 // Direct speaks HTTP/1.1 (RFC 9112) itself, on connections that it keeps between requests. It is safe for
@@ -26,7 +27,8 @@ type Direct struct {
 	path      string // put before each target
 	authority string // host and port to connect to
 	dialer    net.Dialer
-	tls       *tls.Config // nil: none
+	timeout   time.Duration // of a TLS handshake
+	tls       *tls.Config   // nil: none
 	pool      pool
 }
 
@@ -46,7 +48,8 @@ func NewDirect(c Config) (*Direct, error) {
 		return nil, fmt.Errorf("%w: %q", errUnusual, c.BaseURL)
 	}
 	port := base.Port()
-	d := &Direct{host: base.Host, path: base.EscapedPath(), dialer: net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}}
+	d := &Direct{host: base.Host, path: base.EscapedPath(), timeout: cmp.Or(c.ConnectTimeout, dialTimeout)}
+	d.dialer = net.Dialer{Timeout: d.timeout, KeepAlive: keepAlive}
 	if base.Scheme == "https" {
 		port = cmp.Or(port, "443")
 		d.tls = &tls.Config{
@@ -81,8 +84,8 @@ func ascii(s string) bool {
 // Close closes the connections that carry no request, and the others when theirs has ended.
 func (d *Direct) Close() { d.pool.close() }
 
-// Do sends q and fills in a. Errors: ErrTarget, ErrField, ErrLength, ErrAnswer, what Body returned, those of the
-// network; when ctx has ended, its cause.
+// Do sends q and fills in a. Errors: ErrTarget, ErrField, ErrLength, ErrAnswer, ErrNotSent, what Body returned, those
+// of the network; when ctx has ended, its cause.
 func (d *Direct) Do(ctx context.Context, q *Request, a *Response) error {
 	body, again := q.Body, q.Body == nil || q.Again != nil
 	if err := cmp.Or(causeOf(ctx), d.check(q)); err != nil {
@@ -101,6 +104,9 @@ func (d *Direct) Do(ctx context.Context, q *Request, a *Response) error {
 			return cause
 		}
 		if !first || k == nil || !again || !k.repeatable() {
+			if k != nil && k.sending.untouched() && k.sending.failure() == nil {
+				err = fmt.Errorf("%w: %w", ErrNotSent, err)
+			}
 			return err
 		}
 		if body == nil {
@@ -122,7 +128,7 @@ func (d *Direct) call(ctx context.Context, q *Request, body io.ReadCloser, fresh
 	}
 	if err != nil {
 		closeBody(body)
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 	}
 	return &call{client: d, conn: c, ctx: ctx, query: q, body: body}, nil
 }
@@ -139,7 +145,7 @@ func (d *Direct) dial(ctx context.Context) (*conn, error) {
 	under := &records{Conn: raw}
 	secure := tls.Client(under, d.tls)
 	under.secure = secure
-	shaking, cancel := context.WithTimeout(ctx, dialTimeout)
+	shaking, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	if err := secure.HandshakeContext(shaking); err != nil {
 		raw.Close()

@@ -24,6 +24,7 @@ type sender struct {
 	head    []byte      // not sent yet, with room behind; nil before a goroutine is started
 	left    int64       // bytes of content to come; -1: it is sent in chunks
 	exact   bool        // there are no more than that
+	rest    net.Buffers // taken from the content, and not sent by burst
 	held    []byte      // the last byte, until the content has ended: a message cut short must not look whole
 
 	state  atomic.Uint32 // a sendState
@@ -208,6 +209,9 @@ func (s *sender) content(body io.ReadCloser) error {
 }
 
 func (s *sender) copy(body io.Reader) error {
+	if err := s.remains(); err != nil {
+		return err
+	}
 	if h, ok := body.(holder); ok && s.ended == nil { // all of it, and this stack stays small
 		for h.Len() > 0 {
 			if _, err := s.Write(h.Next(inlineBytes)); err != nil {

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -62,7 +63,8 @@ func NewStandard(c Config) (*Standard, error) {
 	if err != nil {
 		return nil, err
 	}
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
+	timeout := cmp.Or(c.ConnectTimeout, dialTimeout)
+	dialer := &net.Dialer{Timeout: timeout, KeepAlive: keepAlive}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(c.HTTP2)
@@ -75,7 +77,7 @@ func NewStandard(c Config) (*Standard, error) {
 		Proxy:                  c.Proxy,
 		DialContext:            dialer.DialContext,
 		TLSClientConfig:        &tls.Config{RootCAs: c.RootCAs, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    dialTimeout,
+		TLSHandshakeTimeout:    timeout,
 		Protocols:              protocols,
 		DisableCompression:     true, // what the caller accepts is the caller's to say
 		MaxIdleConns:           0,
@@ -100,9 +102,12 @@ func (s *Standard) Do(ctx context.Context, q *Request, a *Response) error {
 		return err
 	}
 	early := &earlyAnswers{call: q.Early, left: maxEarly}
+	var connected atomic.Bool
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
 	if q.Early != nil {
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: early.got})
+		trace.Got1xxResponse = early.got
 	}
+	ctx = httptrace.WithClientTrace(ctx, trace)
 	request := (&http.Request{
 		Method: q.Method, URL: u, Host: cmp.Or(q.Host, s.base.Host),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
@@ -119,6 +124,9 @@ func (s *Standard) Do(ctx context.Context, q *Request, a *Response) error {
 	if err != nil {
 		if cause := causeOf(ctx); cause != nil {
 			return cause
+		}
+		if !connected.Load() {
+			return fmt.Errorf("%w: %w", ErrNotSent, err)
 		}
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 )
 
 // Client sends requests to one upstream. It is safe for concurrent use.
@@ -53,6 +54,8 @@ type Config struct {
 	MaxConns int    // connections at a time; 0 means no bound
 	HTTP2    bool   // offer HTTP/2, too, by ALPN over TLS
 
+	ConnectTimeout time.Duration // for a connection, and as long again for its TLS handshake; 0 means 10 s
+
 	RootCAs *x509.CertPool                        // nil means the system's
 	Proxy   func(*http.Request) (*url.URL, error) // forward proxy to use; nil means none
 }
@@ -79,6 +82,10 @@ type Request struct {
 	// Again gives the content anew, for a connection that turned out to be dead before a byte was sent.
 	// Nil means that the content cannot be had twice.
 	Again func() (io.ReadCloser, error)
+
+	// Sent is called, at most once and before Do returns, when the content has left as a whole and is certainly not
+	// wanted again. A client need not call it.
+	Sent func()
 
 	Length  int64       // bytes of content; -1 means unknown: it is sent chunked
 	Trailer http.Header // names now; values may be filled in until Body has returned io.EOF
@@ -108,6 +115,10 @@ type Response struct {
 	// Trailer returns the trailer section, once Body has returned io.EOF.
 	Trailer func() Fields
 }
+
+// ErrNotSent says that no byte of the request has left: there was no connection for it, or it was dead. It may be sent
+// anew whatever it asks for.
+var ErrNotSent = errors.New("upstream: not sent")
 
 // ErrTarget says that a request's target cannot be sent as it is.
 var ErrTarget = errors.New("upstream: target cannot be sent unchanged")

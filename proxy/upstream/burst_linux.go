@@ -1,0 +1,53 @@
+package upstream
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+// burst is what a connection needs for one: the call that the kernel gets, and a function that is bound once.
+type burst struct {
+	pieces [burstPieces][]byte
+	vector [burstPieces]syscall.Iovec
+	count  int
+	sent   uintptr
+	failed syscall.Errno
+	once   func(fd uintptr) bool
+}
+
+// bursts reports whether sender.burst can be used: not under TLS.
+func (c *conn) bursts() bool {
+	if c.records != nil || c.probe.raw == nil {
+		return false
+	}
+	if c.burst == nil {
+		c.burst = new(burst)
+		c.burst.once = c.burst.writev
+	}
+	return true
+}
+
+// write sends what the kernel takes of pieces, none of which is empty, without waiting.
+func (b *burst) write(raw syscall.RawConn, pieces [][]byte) (int, error) {
+	for i, piece := range pieces {
+		b.vector[i].Base = unsafe.SliceData(piece)
+		b.vector[i].SetLen(len(piece))
+	}
+	b.count = len(pieces)
+	err := raw.Write(b.once)
+	clear(b.vector[:])
+	switch {
+	case err != nil: // closed on our side
+		return 0, err
+	case b.failed == 0:
+		return int(b.sent), nil
+	case b.failed == syscall.EAGAIN, b.failed == syscall.EINTR:
+		return 0, nil
+	}
+	return 0, b.failed
+}
+
+func (b *burst) writev(fd uintptr) bool {
+	b.sent, _, b.failed = syscall.Syscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&b.vector[0])), uintptr(b.count))
+	return true // whatever it was, do not wait
+}

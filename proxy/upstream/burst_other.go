@@ -1,0 +1,12 @@
+//go:build !linux
+
+package upstream
+
+import "syscall"
+
+// burst is not known here: a goroutine sends what is long.
+type burst struct{ pieces [burstPieces][]byte }
+
+func (*conn) bursts() bool { return false }
+
+func (*burst) write(syscall.RawConn, [][]byte) (int, error) { return 0, syscall.EAGAIN }
