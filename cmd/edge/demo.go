@@ -60,27 +60,50 @@ func (d *draft) demoPlugins(example func(name string) ([]byte, bool)) (names []s
 	return names
 }
 
-// runDemo serves the demo provider alone, until a signal ends it.
-func runDemo(inv invocation) int {
-	var c demo.Config
-	set := flag.NewFlagSet("edge demo", flag.ContinueOnError)
-	listen := set.String("listen", "127.0.0.1:9191", "serve on `address`")
+// demoFlags adds a flag for each setting of the demo provider to set.
+func demoFlags(set *flag.FlagSet) *demo.Config {
+	c := new(demo.Config)
 	set.DurationVar(&c.Delay, "delay", 0, "time before the first byte of an answer")
 	set.Float64Var(&c.TokensPerSecond, "tokens-per-second", 0, "pace of a stream; 0 means at once")
 	set.IntVar(&c.Tokens, "tokens", 0, "length of an answer, unless the request's max_tokens is less; 0 means 32")
 	set.Float64Var(&c.ErrorRate, "error-rate", 0, "share of requests that fail, 0 to 1")
 	set.IntVar(&c.ErrorStatus, "error-status", 0, "what failures answer; 0 means 500")
+	set.StringVar(&c.Fault, "fault", "", "what failures do in place of an answer: a `name` such as reset or stall")
+	set.IntVar(&c.FaultAfter, "fault-after", 0, "body `bytes` before a fault in mid-body; 0 means 1000")
+	set.DurationVar(&c.Trickle, "trickle", 0, "time between the bytes of what trickles; 0 means 10ms")
+	set.StringVar(&c.RetryAfter, "retry-after", "", "retry-after of failures, or date:2s, ms:1500, x-ms:1500")
+	set.StringVar(&c.Script, "script", "", "what becomes of each caller's first requests: `steps` such as 503*2,reset,ok")
 	set.IntVar(&c.RequestsPerMinute, "requests-per-minute", 0, "limit of each key, enforced and announced; 0 means none")
 	set.IntVar(&c.TokensPerMinute, "tokens-per-minute", 0, "limit of each key, enforced and announced; 0 means none")
+	set.IntVar(&c.InputTokensPerMinute, "input-tokens-per-minute", 0, "limit of each key on prompts; 0 means none")
+	set.IntVar(&c.OutputTokensPerMinute, "output-tokens-per-minute", 0, "limit of each key on answers; 0 means none")
+	set.IntVar(&c.RequestsPerWindow, "requests-per-window", 0, "limit of each key in -window; 0 means none")
+	set.DurationVar(&c.Window, "window", 0, "what -requests-per-window counts in; 0 means 1s")
+	set.BoolVar(&c.FixedWindow, "fixed-window", false, "all of a window's requests come back at once")
+	set.StringVar(&c.Announce, "announce", "", "announce limits as this `provider` does, such as groq; default as the caller's API")
+	set.IntVar(&c.AnnouncedPerMinute, "announced-per-minute", 0, "announce this limit of requests and enforce only the others")
 	set.StringVar(&c.APIKey, "api-key", "", "the only `key` that is accepted")
+	set.Func("key", "accept this `key=script` too, with a script of its own; may be repeated", func(value string) error {
+		key, script, _ := strings.Cut(value, "=")
+		c.Keys = append(c.Keys, demo.Key{Value: key, Script: script})
+		return nil
+	})
 	set.Uint64Var(&c.Seed, "seed", 0, "which requests fail")
+	return c
+}
+
+// runDemo serves the demo provider alone, until a signal ends it.
+func runDemo(inv invocation) int {
+	set := flag.NewFlagSet("edge demo", flag.ContinueOnError)
+	listen := set.String("listen", "127.0.0.1:9191", "serve on `address`")
+	c := demoFlags(set)
 	if code, ok := parseArgs(inv, set); !ok {
 		return code
 	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(signals)
-	server, err := demo.Start(*listen, c)
+	server, err := demo.Start(*listen, *c)
 	if err != nil {
 		if _, network := errors.AsType[*net.OpError](err); network {
 			err = fmt.Errorf("listen on %s: %s; choose another address with -listen", *listen, cause(err))
@@ -92,7 +115,8 @@ func runDemo(inv invocation) int {
 	<-signals
 	server.Close()
 	s := server.Provider.Stats()
-	fmt.Fprintf(inv.stderr, "stopped after %d requests, at most %d at once\n", s.Requests, s.MaxInFlight)
+	fmt.Fprintf(inv.stderr, "stopped after %d requests, at most %d at once; %d refused by limits, %d failed as told, %d left by their callers\n",
+		s.Requests, s.MaxInFlight, s.RateLimited, s.Failures, s.Cancelled)
 	return exitOK
 }
 

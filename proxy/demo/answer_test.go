@@ -110,11 +110,14 @@ func FuzzRequest(f *testing.F) {
 // TestQuotaIsExact spends and refills at both ends of the range.
 func TestQuotaIsExact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := newQuotas(0, maxPerMinute)
+		minute := func(limit int64) *quotas {
+			return newQuotas([]bound{{name: "tokens", limit: limit, window: time.Minute}})
+		}
+		q := minute(maxPerMinute)
 		f := func(cost int, ok bool, remaining int64, wait time.Duration) {
 			t.Helper()
-			v := q.take("k", cost)
-			l := &v.levels[1]
+			v := q.take("k", 0, cost)
+			l := &v.levels[0]
 			if v.refused == nil != ok || l.remaining() != remaining || v.refused != nil && l.wait() != wait {
 				t.Errorf("ok %v, %d left, wait %v; want %v, %d, %v", v.refused == nil, l.remaining(), l.wait(), ok, remaining, wait)
 			}
@@ -130,11 +133,11 @@ func TestQuotaIsExact(t *testing.T) {
 		time.Sleep(time.Hour)
 		f(0, true, maxPerMinute, 0)
 
-		q = newQuotas(0, 7) // does not divide a minute
+		q = minute(7) // does not divide a minute
 		f(7, true, 0, 0)
 		start := time.Now()
 		for range 7 * 60 {
-			v := q.take("k", 1)
+			v := q.take("k", 0, 1)
 			if v.refused == nil {
 				t.Fatal("more than the limit")
 			}

@@ -1,6 +1,8 @@
 package demo
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
@@ -24,6 +26,8 @@ type request struct {
 	Messages  []message `json:"messages"`
 	Stream    bool      `json:"stream"`
 	MaxTokens *int      `json:"max_tokens"`
+
+	Fallbacks json.RawMessage `json:"fallbacks"`
 }
 
 type message struct {
@@ -45,6 +49,7 @@ type chatRequest struct {
 type turn struct {
 	model  string
 	prompt int // tokens
+	cached int // of them
 	answer answer
 	cut    bool // by max_tokens
 }
@@ -70,13 +75,17 @@ func (x *exchange) turn(q *request, roles []string, prompt int) (*turn, error) {
 	}
 	t.answer = newAnswer(said, tokens)
 	q.Messages = nil // a long stream need not hold on to them
-	if err := x.admit(t.prompt + tokens); err != nil {
+	t.cached = min(x.settings.cached, t.prompt)
+	if err := x.admit(t.prompt, tokens); err != nil {
 		return nil, err
 	}
 	return t, x.hold()
 }
 
 func (q *request) check(roles []string) error {
+	if err := checkFallbacks(q.Fallbacks); err != nil {
+		return err
+	}
 	if err := checkModel(q.Model); err != nil {
 		return err
 	}
@@ -119,6 +128,7 @@ func (x *exchange) chat() error {
 			q.MaxTokens = limit
 		}
 	}
+	q.Model = cmp.Or(q.Model, x.deployment)
 	t, err := x.turn(&q.request, chatRoles, 0)
 	if err != nil {
 		return err
@@ -194,5 +204,9 @@ func (t *turn) appendUsage(b []byte) []byte {
 	b = strconv.AppendInt(append(b, `{"prompt_tokens":`...), int64(t.prompt), 10)
 	b = strconv.AppendInt(append(b, `,"completion_tokens":`...), int64(t.answer.tokens), 10)
 	b = strconv.AppendInt(append(b, `,"total_tokens":`...), int64(t.prompt+t.answer.tokens), 10)
+	if t.cached > 0 {
+		b = strconv.AppendInt(append(b, `,"prompt_tokens_details":{"cached_tokens":`...), int64(t.cached), 10)
+		b = append(b, '}')
+	}
 	return append(b, '}')
 }

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -23,6 +24,8 @@ type embeddingRequest struct {
 	Input          inputs `json:"input"`
 	Dimensions     *int   `json:"dimensions"`
 	EncodingFormat string `json:"encoding_format"`
+
+	Fallbacks json.RawMessage `json:"fallbacks"`
 }
 
 // embeddings is POST /v1/embeddings.
@@ -31,6 +34,7 @@ func (x *exchange) embeddings() error {
 	if err := x.read(&q); err != nil {
 		return err
 	}
+	q.Model = cmp.Or(q.Model, x.deployment)
 	if err := q.check(); err != nil {
 		return err
 	}
@@ -38,7 +42,7 @@ func (x *exchange) embeddings() error {
 	for _, in := range q.Input {
 		tokens += in.tokens
 	}
-	if err := x.admit(tokens); err != nil {
+	if err := x.admit(tokens, 0); err != nil {
 		return err
 	}
 	if err := x.hold(); err != nil {
@@ -68,6 +72,9 @@ func (x *exchange) embeddings() error {
 			if x.r.Context().Err() != nil {
 				return errGone
 			}
+			if x.fault != noFault && !sent {
+				x.frame(0)
+			}
 			if err := x.write(b); err != nil {
 				return err
 			}
@@ -81,11 +88,17 @@ func (x *exchange) embeddings() error {
 	if !sent {
 		return x.reply(http.StatusOK, x.out)
 	}
-	x.leave()
+	if x.fault == noFault || x.fault == trickle {
+		x.leave()
+	}
+	x.untilFault = 0 // now or never
 	return x.write(x.out)
 }
 
 func (q *embeddingRequest) check() error {
+	if err := checkFallbacks(q.Fallbacks); err != nil {
+		return err
+	}
 	if err := checkModel(q.Model); err != nil {
 		return err
 	}

@@ -1,12 +1,12 @@
 package demo
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -19,7 +19,9 @@ type apiError struct {
 	message           string
 
 	retryAfter time.Duration // 0 means unsaid
+	retryForm  string        // as Config.RetryAfter; replaces it
 	final      bool          // a retry can never help
+	verdict    *verdict      // of the limits, when they refuse
 }
 
 func (e *apiError) Error() string { return "demo: " + e.message }
@@ -27,21 +29,20 @@ func (e *apiError) Error() string { return "demo: " + e.message }
 // refuse writes e in the shape of the caller's API.
 func (x *exchange) refuse(e *apiError) error {
 	h := x.w.Header()
-	if e.retryAfter > 0 {
-		h.Set("Retry-After", strconv.FormatInt(roundUp(e.retryAfter, time.Second), 10))
-		if !x.anthropic {
-			h.Set("Retry-After-Ms", strconv.FormatInt(roundUp(e.retryAfter, time.Millisecond), 10))
-		}
+	style := x.style()
+	if e.retryAfter > 0 && style.retry != nil {
+		style.retry(h, e.retryAfter)
 	}
-	if e.final {
+	if e.final && style.retry != nil {
 		h.Set("X-Should-Retry", "false")
 	}
-	if x.settings.retryAfter != "" {
-		h.Set("Retry-After", x.settings.retryAfter)
-		h.Del("Retry-After-Ms")
+	if form := cmp.Or(x.settings.retryAfter, e.retryForm); form != "" {
+		setRetryAfter(h, form)
 	}
 	b := x.out[:0]
-	if x.anthropic {
+	if e.verdict != nil && style.body != nil && !x.anthropic {
+		b = append(style.body(b, e), '\n')
+	} else if x.anthropic {
 		b = append(b, `{"type":"error","error":{"type":"`...)
 		b = append(b, anthropicKind(e.status)...)
 		b = appendString(append(b, `","message":`...), e.message)
@@ -162,6 +163,17 @@ func badValue(param, code, format string, args ...any) *apiError {
 	return &apiError{
 		status: http.StatusBadRequest, kind: "invalid_request_error", code: code, param: param,
 		message: fmt.Sprintf("Invalid '%s': ", param) + fmt.Sprintf(format, args...),
+	}
+}
+
+// checkFallbacks refuses what is a proxy's parameter, so that one which forgets to take it out is found out.
+func checkFallbacks(value json.RawMessage) error {
+	if value == nil {
+		return nil
+	}
+	return &apiError{
+		status: http.StatusBadRequest, kind: "invalid_request_error", code: "unknown_parameter", param: "fallbacks",
+		message: "Unknown parameter: 'fallbacks'.",
 	}
 }
 

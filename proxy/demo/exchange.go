@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -30,11 +31,17 @@ type exchange struct {
 	seq       uint64 // number of the request since New
 	anthropic bool   // errors and limits are worded as Anthropic's
 
+	deployment string // the model, by Azure's path
+
 	inFlight bool // still counted; see Stats.InFlight
 	stream   *http.ResponseController
 	started  time.Time // first byte of a stream
 	err      error     // what ended the stream early
 	timer    *time.Timer
+
+	fault      fault    // that will strike in the body
+	untilFault int      // bytes of it
+	conn       net.Conn // hijacked, to be closed
 
 	body, out []byte
 }
@@ -56,6 +63,12 @@ func (x *exchange) end() {
 	x.leave()
 	if x.timer != nil {
 		x.timer.Stop()
+	}
+	if x.conn != nil {
+		_ = x.conn.Close()
+		if closed, ok := x.r.Context().Value(closedKey{}).(func()); ok {
+			closed()
+		}
 	}
 	body, out := x.body, x.out
 	if cap(body) > maxRetained {
@@ -92,12 +105,16 @@ func (x *exchange) nameAnswer() {
 
 // authorize checks the caller's key.
 func (x *exchange) authorize() error {
-	want := x.p.config.APIKey
-	if want == "" {
+	want, more := x.p.config.APIKey, x.p.config.Keys
+	if want == "" && len(more) == 0 {
 		return nil
 	}
 	key := x.key()
-	if subtle.ConstantTimeCompare([]byte(key), []byte(want)) == 1 {
+	good := want != "" && subtle.ConstantTimeCompare([]byte(key), []byte(want)) == 1
+	for i := range more {
+		good = subtle.ConstantTimeCompare([]byte(key), []byte(more[i].Value)) == 1 || good
+	}
+	if good {
 		return nil
 	}
 	return keyError(key == "")
@@ -111,10 +128,19 @@ func (x *exchange) key() string {
 		}
 	}
 	scheme, key, _ := strings.Cut(x.r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
+	if strings.EqualFold(scheme, "Bearer") {
+		return strings.TrimSpace(key)
+	}
+	if x.anthropic {
 		return ""
 	}
-	return strings.TrimSpace(key)
+	if key := x.r.Header.Get("Api-Key"); key != "" {
+		return key
+	}
+	if key := x.r.Header.Get("X-Goog-Api-Key"); key != "" || x.r.URL.RawQuery == "" {
+		return key
+	}
+	return x.r.URL.Query().Get("key")
 }
 
 // read decodes the request body into v.
@@ -150,44 +176,57 @@ func (x *exchange) read(v any) error {
 	return nil
 }
 
-// admit spends one request and so many tokens of the caller's quota, and announces what is left of it.
-func (x *exchange) admit(tokens int) error {
+// admit spends one request of a prompt and an answer of so many tokens of the caller's quota, and announces what is
+// left of it.
+func (x *exchange) admit(prompt, answer int) error {
 	if x.p.quotas == nil {
 		return nil
 	}
-	v := x.p.quotas.take(x.key(), tokens)
-	v.announce(x.w.Header(), x.anthropic)
+	v := x.p.quotas.take(x.key(), prompt, answer)
+	if announce := x.style().announce; announce != nil {
+		announce(x.w.Header(), v)
+	}
 	if v.refused == nil {
 		return nil
 	}
 	x.p.rateLimited.Add(1)
-	return rateError(v.refused)
+	return rateError(v)
 }
 
 // hold is the time a model takes to begin, and the failures it may end in.
 func (x *exchange) hold() error {
+	f := x.fate()
 	if x.settings.delay > 0 {
 		if err := x.sleepUntil(time.Now().Add(x.settings.delay)); err != nil {
 			return err
 		}
 	}
-	status, c := x.settings.status, &x.p.config
-	if status == 0 && c.ErrorRate > 0 && float64(mix(c.Seed^^x.seq)>>11)/(1<<53) < c.ErrorRate {
-		if status = c.ErrorStatus; status == 0 {
-			status = defaultStatus
-		}
+	if f == (failure{}) {
+		return nil
 	}
-	if status != 0 {
-		return statusError(status)
+	x.p.failures.Add(1)
+	switch {
+	case f.status != 0:
+		e := statusError(f.status)
+		e.retryForm = x.p.config.RetryAfter
+		return e
+	case f.fault.inBody():
+		x.fault, x.untilFault = f.fault, x.settings.faultAfter
+		return nil
 	}
-	return nil
+	return x.strikeHead(f.fault)
 }
 
 // reply writes a whole answer.
 func (x *exchange) reply(status int, body []byte) error {
 	h := x.w.Header()
 	h["Content-Type"] = contentJSON
-	if len(body) >= 2048 { // below, net/http counts the bytes itself, for less
+	if x.fault == errorEvent {
+		x.fault = noFault // there is no stream
+	}
+	if x.fault != noFault {
+		x.frame(len(body))
+	} else if len(body) >= 2048 { // below, net/http counts the bytes itself, for less
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	}
 	x.w.WriteHeader(status)
@@ -199,6 +238,13 @@ func (x *exchange) reply(status int, body []byte) error {
 }
 
 func (x *exchange) write(b []byte) error {
+	if x.fault != noFault {
+		return x.writeFaulty(b)
+	}
+	return x.writeWhole(b)
+}
+
+func (x *exchange) writeWhole(b []byte) error {
 	if _, err := x.w.Write(b); err != nil {
 		return errGone
 	}
@@ -219,6 +265,9 @@ func (x *exchange) openStream() {
 	h["Cache-Control"] = noCache
 	x.started = time.Now()
 	x.stream = http.NewResponseController(x.w)
+	if x.fault != noFault {
+		x.frame(0)
+	}
 	raise(&x.p.maxStreams, x.p.streams.Add(1))
 }
 
@@ -227,13 +276,25 @@ func (x *exchange) event(b []byte) {
 	if x.err != nil {
 		return
 	}
-	if x.r.Context().Err() != nil || x.write(b) != nil || x.stream.Flush() != nil {
+	if x.r.Context().Err() != nil {
+		x.err = errGone
+	} else if x.err = x.write(b); x.err == nil && x.stream.Flush() != nil {
 		x.err = errGone
 	}
 }
 
 // lastEvent is event for the one that tells the caller that no other follows. It returns the stream's error.
 func (x *exchange) lastEvent(b []byte) error {
+	switch x.fault {
+	case noFault:
+	case trickle:
+		x.event(b[:len(b)-1])
+		b = b[len(b)-1:]
+	default:
+		x.untilFault = 0 // now or never
+		x.event(b)
+		return x.err
+	}
 	if x.err == nil {
 		x.leave()
 	}

@@ -34,7 +34,7 @@ func (x *exchange) messages() error {
 	}
 	b = append(b, `"}],"stop_reason":"`...)
 	b = append(b, t.stopReason()...)
-	b = strconv.AppendInt(append(b, `","stop_sequence":null,"usage":{"input_tokens":`...), int64(t.prompt), 10)
+	b = t.appendInput(append(b, `","stop_sequence":null,"usage":{`...))
 	b = strconv.AppendInt(append(b, `,"output_tokens":`...), int64(t.answer.tokens), 10)
 	b = append(b, "}}\n"...)
 	x.out = b
@@ -46,8 +46,8 @@ func (x *exchange) messageStream(t *turn) error {
 	x.openStream()
 	b := append(x.out[:0], "event: message_start\ndata: {\"type\":\"message_start\",\"message\":"...)
 	b = x.appendMessageHead(b, t)
-	b = append(b, `[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":`...)
-	b = strconv.AppendInt(b, int64(t.prompt), 10)
+	b = append(b, `[],"stop_reason":null,"stop_sequence":null,"usage":{`...)
+	b = t.appendInput(b)
 	b = append(b, ",\"output_tokens\":1}}}\n\n"...)
 	x.event(b)
 	b = append(b[:0], "event: content_block_start\n"+
@@ -77,6 +77,15 @@ func (x *exchange) appendMessageHead(b []byte, t *turn) []byte {
 	b = x.appendID(append(b, `{"id":"`...), "msg_")
 	b = appendString(append(b, `","type":"message","role":"assistant","model":`...), t.model)
 	return append(b, `,"content":`...)
+}
+
+// appendInput appends what the prompt counts; what was cached comes apart.
+func (t *turn) appendInput(b []byte) []byte {
+	b = strconv.AppendInt(append(b, `"input_tokens":`...), int64(t.prompt-t.cached), 10)
+	if t.cached > 0 {
+		b = strconv.AppendInt(append(b, `,"cache_read_input_tokens":`...), int64(t.cached), 10)
+	}
+	return b
 }
 
 func (t *turn) stopReason() string {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // Provider answers like a provider of language models. It is an http.Handler, safe for concurrent use; the
@@ -16,7 +17,12 @@ type Provider struct {
 	config Config
 	quotas *quotas // nil without limits
 
+	script  script
+	scripts map[string]script // by key; nil without Config.Keys
+	places  places
+
 	requests, cancelled, rateLimited atomic.Int64
+	failures                         atomic.Int64
 	inFlight, maxInFlight            atomic.Int64
 	streams, maxStreams              atomic.Int64
 }
@@ -28,8 +34,18 @@ func New(c Config) *Provider {
 		panic("bug: " + err.Error())
 	}
 	p := &Provider{config: c}
-	if c.RequestsPerMinute > 0 || c.TokensPerMinute > 0 {
-		p.quotas = newQuotas(c.RequestsPerMinute, c.TokensPerMinute)
+	if c.Window == 0 {
+		c.Window = time.Second
+	}
+	if bounds := c.bounds(); len(bounds) > 0 {
+		p.quotas = newQuotas(bounds)
+	}
+	p.script, _ = parseScript(c.Script) // Validate has said that it is good
+	for _, key := range c.Keys {
+		if p.scripts == nil {
+			p.scripts = map[string]script{}
+		}
+		p.scripts[key.Value], _ = parseScript(key.Script)
 	}
 	return p
 }
@@ -52,8 +68,12 @@ type Stats struct {
 	// Cancelled counts requests that ended early because their caller had left or their Server was closed.
 	Cancelled int64
 
-	// RateLimited counts requests refused by RequestsPerMinute or TokensPerMinute.
+	// RateLimited counts requests refused by one of Config's limits.
 	RateLimited int64
+
+	// Failures counts requests that failed, or were to fail in mid-body, by a script, ErrorRate or a header. One
+	// whose caller left it, as in a silence, is among Cancelled too.
+	Failures int64
 }
 
 // Stats returns the present counts.
@@ -66,6 +86,7 @@ func (p *Provider) Stats() Stats {
 		MaxStreams:  p.maxStreams.Load(),
 		Cancelled:   p.cancelled.Load(),
 		RateLimited: p.rateLimited.Load(),
+		Failures:    p.failures.Load(),
 	}
 }
 
@@ -83,16 +104,19 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if fault, ok := errors.AsType[*apiError](err); ok {
 		err = x.refuse(fault)
 	}
-	if err != nil {
-		p.cancelled.Add(1)
-		panic(http.ErrAbortHandler)
+	if err == nil || errors.Is(err, errCut) {
+		return
 	}
+	if !errors.Is(err, errBroken) {
+		p.cancelled.Add(1)
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // serve finds the endpoint and lets it answer.
 func (x *exchange) serve() error {
 	endpoint, method := (*exchange).unknown, x.r.Method
-	switch path := x.r.URL.Path; {
+	switch path := x.path(); {
 	case path == "/v1/chat/completions":
 		endpoint, method = (*exchange).chat, http.MethodPost
 	case path == "/v1/messages":
@@ -107,6 +131,9 @@ func (x *exchange) serve() error {
 	if err := x.settings.override(x.r.Header); err != nil {
 		return err
 	}
+	if err := x.addFields(); err != nil {
+		return err
+	}
 	if x.r.Method != method && (x.r.Method != http.MethodHead || method != http.MethodGet) {
 		x.w.Header().Set("Allow", method)
 		return methodError(x.r)
@@ -115,6 +142,18 @@ func (x *exchange) serve() error {
 		return err
 	}
 	return endpoint(x)
+}
+
+// path is the request's, with OpenAI's in place of Azure's, which name the model and ask for a version.
+func (x *exchange) path() string {
+	path := x.r.URL.Path
+	if rest, ok := strings.CutPrefix(path, "/openai/deployments/"); ok && strings.Contains(x.r.URL.RawQuery, "api-version=") {
+		if name, call, ok := strings.Cut(rest, "/"); ok {
+			x.deployment = name
+			return "/v1/" + call
+		}
+	}
+	return path
 }
 
 func (x *exchange) unknown() error { return pathError(x.r) }

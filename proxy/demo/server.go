@@ -44,7 +44,10 @@ func Start(addr string, c Config) (*Server, error) {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       5 * time.Minute,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ConnState:         s.count,
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+			return context.WithValue(ctx, closedKey{}, s.conns.Done)
+		},
+		ConnState: s.count,
 	}
 	go func() {
 		defer close(s.done)
@@ -65,13 +68,16 @@ func (s *Server) Close() {
 	})
 }
 
+// closedKey names the function, in a request's context, that is called once its hijacked connection is closed.
+type closedKey struct{}
+
 // count follows the connections. StateNew comes from the goroutine that accepts, so that none is added once
 // that has ended; the closing state is the last thing a connection's goroutine does.
 func (s *Server) count(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		s.conns.Add(1)
-	case http.StateClosed, http.StateHijacked:
+	case http.StateClosed: // or closedKey's function, for a connection that a fault has taken over
 		s.conns.Done()
 	}
 }
