@@ -20,6 +20,7 @@ tools() {
 	pick-model) echo node assemblyscript ;;
 	token-meter) echo node assemblyscript-0.14 proxy-runtime ;;
 	openai-to-anthropic) echo go ;;
+	aws-sigv4) echo go ;;
 	*) echo "build.sh: no example is called $1" >&2 && exit 2 ;;
 	esac
 }
@@ -46,7 +47,7 @@ build() {
 	stamp-header)
 		wat2wasm stamp-header/stamp-header.wat -o "$2"
 		;;
-	check-key | openai-to-anthropic)
+	check-key | openai-to-anthropic | aws-sigv4)
 		env -u GOFLAGS -u GOEXPERIMENT -u GOWASM GOOS=wasip1 GOARCH=wasm CGO_ENABLED=0 \
 			"$GO" build -buildmode=c-shared -trimpath -buildvcs=false -ldflags="-s -w -buildid=" -o "$2" "./$1"
 		;;
@@ -132,7 +133,7 @@ if test "${1:-}" = verify; then
 	action=verify
 	shift
 fi
-test $# -gt 0 || set -- stamp-header check-key redact-json pick-model token-meter openai-to-anthropic
+test $# -gt 0 || set -- stamp-header check-key redact-json pick-model token-meter openai-to-anthropic aws-sigv4
 for example; do tools "$example" >/dev/null; done
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

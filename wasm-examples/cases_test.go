@@ -191,7 +191,7 @@ func (u *caseUpstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		name, value, _ := strings.Cut(line, ":")
 		w.Header().Add(name, strings.TrimSpace(value))
 	}
-	status, _ := strconv.Atoi(strings.Fields(m.first)[1])
+	status, _ := strconv.Atoi(m.status())
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, m.body)
 }
@@ -240,6 +240,38 @@ func (u *caseUpstream) exchange(c testCase, address string, split bool) error {
 	return nil
 }
 
+// status is that of an answer; empty if it has none.
+func (m *message) status() string {
+	_, rest, _ := strings.Cut(m.first, " ")
+	status, _, _ := strings.Cut(rest, " ")
+	return status
+}
+
+// failing reports whether edge takes an answer for that of a provider that is down. It asks such a one no more after five of
+// these in a row.
+func (m *message) failing() bool {
+	switch m.status() {
+	case "500", "502", "503", "504", "529":
+		return true
+	}
+	return false
+}
+
+// recover has the upstream of a case that fails serve a request, so that edge does not take it for down.
+func (u *caseUpstream) recover(t *testing.T, c testCase, address string) {
+	t.Helper()
+	if c.wantNone || !c.upstream.failing() {
+		return
+	}
+	well := testCase{
+		request: parseMessage("GET /demo/well HTTP/1.1"), upstream: parseMessage(defaultAnswer),
+		wantRequest: &message{first: "GET /well HTTP/1.1", body: "*"}, wantResponse: &message{first: "HTTP/1.1 200 OK", body: "*"},
+	}
+	if err := u.exchange(well, address, false); err != nil {
+		t.Errorf("a request that goes well: %v", err)
+	}
+}
+
 // wire returns the request as it is sent, in one piece or in many. Host and Content-Length are added if they are missing.
 func (c testCase) wire(id string, split bool) []string {
 	has := func(name string) bool {
@@ -253,6 +285,9 @@ func (c testCase) wire(id string, split bool) []string {
 		head += line + "\r\n"
 	}
 	head += exchangeHeader + ": " + id + "\r\n"
+	if c.upstream.status() == "429" { // edge would hold back the next request with the same key
+		head += "Api-Key: key-" + id + "\r\n"
+	}
 	body := c.request.body
 	switch {
 	case body == "" && strings.HasPrefix(c.request.first, "GET "):

@@ -155,15 +155,24 @@ func run(t *testing.T, upstream *caseUpstream, c testCase, address string, log *
 		if err := upstream.exchange(c, address, i%2 == 1); err != nil {
 			t.Fatalf("exchange %d (odd ones in chunks): %v", i, err)
 		}
+		upstream.recover(t, c, address)
 	}
-	failures := make(chan error, 8)
-	for i := range cap(failures) {
-		go func() { failures <- upstream.exchange(c, address, i%2 == 1) }()
+	const together = 8
+	atOnce := together
+	if c.upstream.failing() {
+		atOnce = 4 // five in a row are more than edge lets happen
 	}
-	for range cap(failures) {
-		if err := <-failures; err != nil {
-			t.Errorf("%d at once: %v", cap(failures), err)
+	for range together / atOnce {
+		failures := make(chan error, atOnce)
+		for i := range atOnce {
+			go func() { failures <- upstream.exchange(c, address, i%2 == 1) }()
 		}
+		for range atOnce {
+			if err := <-failures; err != nil {
+				t.Errorf("%d at once: %v", atOnce, err)
+			}
+		}
+		upstream.recover(t, c, address)
 	}
 	checkLog(t, c, log)
 }
@@ -234,7 +243,8 @@ type process struct {
 }
 
 // start runs edge with an example's edge.json: on free ports, with the upstream as its provider and the plugin as given.
-func start(t *testing.T, edge, example string, config edgeConfig, upstream string) *process {
+// Variables are added to its environment.
+func start(t *testing.T, edge, example string, config edgeConfig, upstream string, variables ...string) *process {
 	t.Helper()
 	over, err := json.Marshal(map[string]any{
 		"listen": "127.0.0.1:0", "admin": map[string]any{"listen": "127.0.0.1:0"}, "log": map[string]any{"level": "debug"},
@@ -247,7 +257,7 @@ func start(t *testing.T, edge, example string, config edgeConfig, upstream strin
 	p := &process{}
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, edge, "run", "-config", filepath.Join(example, "edge.json"))
-	cmd.Env = []string{"EDGE_CONFIG_JSON=" + string(over), "HOME=" + t.TempDir()}
+	cmd.Env = append([]string{"EDGE_CONFIG_JSON=" + string(over), "HOME=" + t.TempDir()}, variables...)
 	cmd.Stderr = &p.stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
