@@ -45,7 +45,7 @@ var pluginCounts = map[string]float64{oneHTTPWasm: 1, fiveHTTPWasm: 5, oneProxyW
 // prepare decides what takes part, where a process may have so many files open.
 func prepare(ctx context.Context, o options, files int) *bench {
 	b := &bench{site: &site{files: files}, options: o}
-	b.peers = []entrant{{name: directPeer, start: startDirect}, {name: rpPeer, start: startRP}, {name: edgePeer, start: startEdge}}
+	b.peers = []entrant{{name: directPeer, start: startDirect}, {name: rpPeer, start: startRP}, {name: edgePeer, start: startEdge}, {name: takeoverPeer, start: startTakenOver}}
 	b.plugins = []entrant{
 		{name: edgePeer, start: startEdge},
 		{name: oneHTTPWasm, start: edgeWith(1, httpWasmModule)},

@@ -19,6 +19,7 @@ type edgeSetup struct {
 	plugins     int    // so many plugins of that module, which see requests only
 	config      string // of each
 	cacheDir    string
+	takeover    bool // client.takeover
 }
 
 // The http-wasm plugin of W9, and the one written in Go that a start from the cache has.
@@ -54,6 +55,13 @@ func measured(w workload) edgeSetup {
 // startEdge is the edge of the tables, without plugins.
 func startEdge(ctx context.Context, s *site, w workload) (*peer, error) {
 	return measured(w).start(ctx, s)
+}
+
+// startTakenOver is the same edge, but for client.takeover.
+func startTakenOver(ctx context.Context, s *site, w workload) (*peer, error) {
+	setup := measured(w)
+	setup.takeover = true
+	return setup.start(ctx, s)
 }
 
 // edgeWith is the edge of the tables with so many plugins of one module, which do what they should.
@@ -126,6 +134,9 @@ func (e edgeSetup) environment(environ []string, upstream, listen, admin string)
 	set("LOG_LEVEL", "warn")
 	if e.concurrency > 0 {
 		set("CONCURRENCY", fmt.Sprint(e.concurrency))
+	}
+	if e.takeover {
+		set("TAKEOVER", "true")
 	}
 	if e.cacheDir != "" {
 		set("CACHE_DIR", e.cacheDir)

@@ -87,11 +87,11 @@ func TestTurns(t *testing.T) {
 			t.Errorf("%s: got %d turns, want %d", args, got, want)
 		}
 	}
-	f("-only W2", 3*3)
+	f("-only W2", 3*4)
 	f("-only W9 -rounds 2", 2*4*5)
 	f("-only starts", 3*3+1)
 	f("-only scale", 3*(4*2+3+9)+3*2)
-	f("", 3*3*9+3*4*5+10+66)
+	f("", 3*4*9+3*4*5+10+66)
 }
 
 func TestWrongUseAndHelp(t *testing.T) {

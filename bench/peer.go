@@ -29,6 +29,8 @@ const (
 	nginxPeer   = "nginx"
 	haproxyPeer = "haproxy"
 	caddyPeer   = "caddy"
+
+	takeoverPeer = "edge, takeover" // with client.takeover
 )
 
 // site is what peers need of a run.

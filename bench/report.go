@@ -95,8 +95,11 @@ func (w workload) row(which int) measure {
 }
 
 func tableRows(outcomes []outcome, columns []string) [][]string {
-	withNginx := slices.Contains(columns, nginxPeer)
+	withNginx, withTakeover := slices.Contains(columns, nginxPeer), slices.Contains(columns, takeoverPeer)
 	head := append(append([]string{"workload", ""}, columns...), "edge/rp")
+	if withTakeover {
+		head = append(head, takeoverPeer+"/rp")
+	}
 	if withNginx {
 		head = append(head, "edge/nginx")
 	}
@@ -113,6 +116,9 @@ func tableRows(outcomes []outcome, columns []string) [][]string {
 				row = append(row, o.cell(name, which, m))
 			}
 			row = append(row, o.ratioCell(edgePeer, rpPeer, which))
+			if withTakeover {
+				row = append(row, o.ratioCell(takeoverPeer, rpPeer, which))
+			}
 			if withNginx {
 				row = append(row, o.ratioCell(edgePeer, nginxPeer, which))
 			}
