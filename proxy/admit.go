@@ -18,35 +18,56 @@ func (x *exchange) enter() (err error) {
 	if x.placed { // begin had one at once
 		return nil
 	}
-	began := time.Now()
-	if err = x.watch(deadlineQueue, x.gen.config.QueueTimeout); err != nil {
+	if err = x.claimOnce(); err != nil {
 		return err
 	}
-	x.place, err = x.end.gate.Enter(x.ctx, limiter.Request{})
+	began := time.Now()
+	ctx, err := x.bound(deadlineQueue, x.queueLeft())
 	if err != nil {
+		return err
+	}
+	x.place, err = x.end.gate.Enter(ctx, x.caller.request())
+	x.waited += time.Since(began)
+	if err != nil {
+		x.unclaim()
+		if errors.Is(err, limiter.ErrFull) {
+			x.turnedAway()
+		}
 		return x.admission(err)
 	}
 	x.placed = true
-	x.waited = time.Since(began)
-	return x.unwatch()
+	return x.unbound()
 }
 
 // hold reads the content as far as one slot goes, so that a slow uploader holds no permit.
 func (x *exchange) hold() error {
 	b := x.content()
-	if b == nil || b.size > 0 || expectsContinue(x.r) {
+	if b == nil || b.whole.Load() || !x.course.several && (b.size > 0 || expectsContinue(x.r)) {
 		return nil
 	}
-	return x.receive(b, int64(len(bodyBlock{})), nil)
+	err := x.receive(b, x.holdLimit(), nil)
+	if errors.Is(err, errMemory) && x.course.several { // what does not fit is sent as it comes, and not twice
+		return x.unwatch()
+	}
+	return err
+}
+
+// queueLeft is what is left of the time that a request may wait for its turn.
+func (x *exchange) queueLeft() time.Duration {
+	return max(x.gen.config.QueueTimeout-x.waited, time.Microsecond)
 }
 
 // receive reads content into memory, within what the whole request has: from its arrival, queue_timeout and
-// the provider's timeout together. A caller that sends a byte now and then does not hold a place for ever.
+// the provider's timeout together, or total_timeout if that is less. A caller that sends a byte now and then does
+// not hold a place for ever.
 func (x *exchange) receive(b *body, limit int64, see func([]byte)) error {
 	if err := x.watchBody(); err != nil {
 		return err
 	}
 	if err := x.reading(b.fill(limit, see)); err != nil {
+		if errors.Is(err, errBodyTimeout) && x.totalOver() {
+			return errTotal
+		}
 		return err
 	}
 	return x.unwatch()
@@ -58,26 +79,36 @@ func (x *exchange) watchBody() error {
 	if x.end != nil {
 		timeout = x.end.config.Timeout
 	}
-	if timeout == 0 {
+	end := x.totalEnd()
+	if timeout > 0 {
+		end = sooner(end, x.arrived.Add(x.gen.config.QueueTimeout+timeout))
+	}
+	if end.IsZero() {
 		return nil
 	}
-	return x.going(x.clock.set(deadlineBody, moment(x.arrived.Add(x.gen.config.QueueTimeout+timeout))))
+	return x.going(x.clock.set(deadlineBody, moment(end)))
 }
 
 // admit turns the place into a permit, oldest first.
 func (x *exchange) admit() (err error) {
 	began := time.Now()
-	left := x.gen.config.QueueTimeout - x.waited
-	if err = x.watch(deadlineQueue, max(left, time.Microsecond)); err != nil {
+	ctx, err := x.bound(deadlineQueue, x.queueLeft())
+	if err != nil {
 		return err
 	}
 	x.placed = false // Acquire gives the place back itself when it fails
-	x.permit, err = x.place.Acquire(x.ctx)
+	x.permit, err = x.place.Acquire(ctx)
 	if err != nil {
+		x.unpace()
+		x.unclaim()
+		x.waited += time.Since(began)
 		return x.admission(err)
 	}
+	x.depart()
 	x.flying = true
-	x.head = x.p.heads.Take(x.hint)
+	if x.head.P() == nil {
+		x.head = x.p.heads.Take(x.hint)
+	}
 	x.began = time.Now()
 	x.waited += x.began.Sub(began)
 	x.end.stats.queueWait.Update(x.waited.Seconds())
@@ -85,13 +116,16 @@ func (x *exchange) admit() (err error) {
 	if x.p.aborted.Load() { // the permit may be that of a request which Abort has just ended
 		x.cancel(errDrainDeadline)
 	}
-	return x.unwatch()
+	return x.unbound()
 }
 
 // admission returns why there is neither place nor permit.
 func (x *exchange) admission(err error) error {
 	if x.ctx.Err() != nil {
-		return x.endedBy()
+		err = x.endedBy()
+	}
+	if errors.Is(err, errQueueTimeout) && x.totalOver() {
+		return errTotal
 	}
 	return err
 }

@@ -12,6 +12,9 @@ type arrival struct {
 	gen *generation // pinned for the whole exchange
 	r   *http.Request
 
+	caller  *caller // nil: it needs no token
+	charged bool    // counts as one of the caller's
+
 	route   *route
 	end     *endpoint       // nil until the provider is known
 	target  string          // what follows the base URL
@@ -23,13 +26,25 @@ func (a *arrival) look() error {
 	if a.p.draining.Load() {
 		return errDraining
 	}
+	denied := a.authorize() // before match, which tells a caller what it may use
 	found := *a
 	unmatched := found.match()
-	if err := a.authorize(); err != nil && !errors.Is(unmatched, errGreeting) {
-		return err // also when nothing matches: who may not come in is not told what there is, nor counted there
+	if denied != nil && !errors.Is(unmatched, errGreeting) {
+		return denied // also when nothing matches: who may not come in is not told what there is, nor counted there
 	}
-	if *a = found; unmatched != nil {
+	if *a = found; errors.Is(unmatched, errGreeting) {
 		return unmatched
+	}
+	if err := a.charge(); err != nil { // whatever becomes of the request
+		return err
+	}
+	if unmatched != nil {
+		return unmatched
+	}
+	if a.end != nil && !a.route.byModel {
+		if err := a.caller.mayReach(a.end.name); err != nil {
+			return err
+		}
 	}
 	// Before anything is read: then 100 Continue has not gone out either.
 	if a.r.ContentLength > int64(a.gen.config.MaxRequestBody) {

@@ -40,8 +40,10 @@ type body struct {
 	block   [1][]byte
 	size    int64 // bytes held
 	charged int64 // bytes of the blocks, counted in buffered
-	cutFrom int64 // the bytes from cutFrom to cutTo are left out of what is sent
-	cutTo   int64
+	edits   []edit
+	few     [2]edit // room for the edits of most requests: a model's prefix, a list of fallbacks
+
+	long arena.Slot[longBlock] // in place of the first slot, where content had arrived; see arrived.go
 
 	mu   sync.Mutex // orders the readers' use of src; one reader streams it
 	read int64      // bytes taken from src
@@ -105,28 +107,31 @@ func (b *body) grow(n int) {
 	b.size += int64(n)
 }
 
-// length is the bytes that are held, without those that are cut out.
-func (b *body) length() int64 { return b.size - (b.cutTo - b.cutFrom) }
+// length is how many bytes are held, as edits leave them.
+func (b *body) length() int64 { return b.size + b.growth() }
 
-// copyAt copies what is held from offset on, without what is cut out, and returns how much it was.
+// growth is how many bytes edits add, less those that they take out.
+func (b *body) growth() int64 { return growth(b.edits) }
+
+// copyAt copies what is held, as edits leave it, from offset on, and returns how much it was.
 func (b *body) copyAt(into []byte, offset int64) (n int) {
-	at := int64(0) // of the block, in what is held
-	for _, block := range b.blocks {
-		for n < len(into) {
-			from := offset + int64(n) // in what is held, from here on
-			if from >= b.cutFrom {
-				from += b.cutTo - b.cutFrom
-			}
-			end := at + int64(len(block))
-			if from < b.cutFrom {
-				end = min(end, b.cutFrom)
-			}
-			if from < at || from >= end {
-				break
-			}
-			n += copy(into[n:], block[from-at:end-at])
+	r := bodyReader{body: b, edits: b.edits}
+	for offset > 0 {
+		piece := r.next()
+		if len(piece) == 0 {
+			return 0
 		}
-		at += int64(len(block))
+		passed := min(int64(len(piece)), offset)
+		r.pass(int(passed))
+		offset -= passed
+	}
+	for n < len(into) {
+		passed := copy(into[n:], r.next())
+		if passed == 0 {
+			break
+		}
+		r.pass(passed)
+		n += passed
 	}
 	return n
 }
@@ -143,6 +148,9 @@ func (b *body) release() {
 		if b.slots[i].P() != nil {
 			b.slots[i].Give()
 		}
+	}
+	if b.long.P() != nil {
+		b.long.Give()
 	}
 	b.p.buffered.Add(-b.charged)
 	b.blocks = nil
@@ -260,6 +268,13 @@ func (b *body) complete() bool { return b.whole.Load() && b.err == nil }
 // kept reports whether all of the content is held: a reader has it from the beginning, any number of times.
 func (b *body) kept() bool { return b.complete() && b.read <= b.size }
 
+// untouched reports whether nothing was taken from the caller that is not held.
+func (b *body) untouched() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err == nil && b.read == b.size
+}
+
 // abandon ends a read that the upstream client may still be in, and makes all later ones fail.
 func (b *body) abandon(interrupt func()) {
 	interrupt()
@@ -277,26 +292,25 @@ func (b *body) stalled(at uint64) bool {
 	return deadline != 0 && deadline <= at && b.deadline.CompareAndSwap(deadline, 0)
 }
 
-// cut leaves the held bytes from one offset to another out of what readers give.
-func (b *body) cut(from, to int64) { b.cutFrom, b.cutTo = from, to }
-
 // reader returns the content from its beginning: what is held, then the rest from the caller. The rest can
 // be had once. The reader must be closed, exactly once. Only one goroutine may ask for readers.
 func (b *body) reader() *bodyReader {
 	b.refs.Add(1)
 	if b.first.body == nil {
-		b.first.body = b
+		b.first.body, b.first.edits = b, b.edits
 		return &b.first
 	}
-	return &bodyReader{body: b}
+	return &bodyReader{body: b, edits: b.edits}
 }
 
 // bodyReader reads a body. It is lent to the upstream client, whose goroutines read and close it.
 type bodyReader struct {
 	body   *body
-	block  int   // of body.blocks
-	offset int   // in that block
-	at     int64 // bytes passed, left out or not
+	edits  []edit // still to come: those that the body had when the reader was made
+	given  int    // bytes of the first edit's that were passed
+	at     int64  // held bytes passed, left out or not
+	block  int32  // of body.blocks
+	offset int32  // in that block
 	closed atomic.Bool
 	busy   sync.Mutex // Close waits for a Read of held content that goes on in another goroutine
 }
@@ -381,27 +395,42 @@ func (r *bodyReader) share() bool {
 
 // next is the held content that comes next, as far as it lies in one piece; nothing when all was passed.
 func (r *bodyReader) next() []byte {
-	b := r.body
-	for r.block < len(b.blocks) {
-		rest := b.blocks[r.block][r.offset:]
-		if len(rest) == 0 {
-			r.block, r.offset = r.block+1, 0
-			continue
+	for len(r.edits) > 0 && r.at == r.edits[0].from {
+		e := &r.edits[0]
+		if r.given < len(e.with) {
+			return e.with[r.given:]
 		}
-		if r.at >= b.cutFrom && r.at < b.cutTo {
-			r.pass(int(min(b.cutTo-r.at, int64(len(rest)))))
-			continue
+		r.skip(e.to - e.from)
+		r.edits, r.given = r.edits[1:], 0
+	}
+	rest := r.skip(0)
+	if len(r.edits) > 0 {
+		rest = rest[:min(int64(len(rest)), r.edits[0].from-r.at)]
+	}
+	return rest
+}
+
+// skip goes on by n held bytes. It returns what is left of the block it comes to.
+func (r *bodyReader) skip(n int64) (rest []byte) {
+	for blocks := r.body.blocks; int(r.block) < len(blocks); r.block, r.offset = r.block+1, 0 {
+		rest = blocks[r.block][r.offset:]
+		passed := min(int64(len(rest)), n)
+		r.offset, r.at, n = r.offset+int32(passed), r.at+passed, n-passed
+		if rest = rest[passed:]; len(rest) > 0 {
+			return rest
 		}
-		if r.at < b.cutFrom {
-			rest = rest[:min(int64(len(rest)), b.cutFrom-r.at)]
-		}
-		return rest
 	}
 	return nil
 }
 
 // pass goes on by n bytes of what next has returned.
-func (r *bodyReader) pass(n int) { r.offset, r.at = r.offset+n, r.at+int64(n) }
+func (r *bodyReader) pass(n int) {
+	if len(r.edits) > 0 && r.at == r.edits[0].from { // next has left the held bytes there for later
+		r.given += n
+		return
+	}
+	r.offset, r.at = r.offset+int32(n), r.at+int64(n)
+}
 
 // Len is how many bytes Read or WriteTo give without waiting for the caller.
 func (r *bodyReader) Len() int {
@@ -410,12 +439,7 @@ func (r *bodyReader) Len() int {
 	if r.closed.Load() {
 		return 0
 	}
-	b := r.body
-	left := b.size - r.at
-	if cut := b.cutTo - max(r.at, b.cutFrom); cut > 0 {
-		left -= cut
-	}
-	return int(left)
+	return int(r.body.size - r.at + growth(r.edits) - int64(r.given))
 }
 
 // Next takes the next piece of held content, most bytes at most. It stays as it is until Close.

@@ -59,7 +59,7 @@ func TestHeldBodyIsReadWithoutItsCut(t *testing.T) {
 				if from < 0 || from+length > n {
 					continue
 				}
-				b.cut(int64(from), int64(from+length))
+				b.edit(edit{from: int64(from), to: int64(from + length)})
 				want := append(bytes.Clone(content[:from]), content[from+length:]...)
 				reader := b.reader()
 				got, err := io.ReadAll(io.MultiReader(io.LimitReader(reader, 5), reader))

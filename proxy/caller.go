@@ -12,7 +12,7 @@ import (
 // credentialHeaders are the forms of a token, beside ?key=, in canonical form.
 var credentialHeaders = [...]string{"Authorization", "X-Api-Key", "Api-Key"}
 
-// authorize finds out whether the caller may use Edge.
+// authorize finds out who the caller is and whether it may use Edge.
 func (a *arrival) authorize() error {
 	for _, via := range a.r.Header["Via"] {
 		if strings.Contains(via, a.p.via) {
@@ -26,33 +26,43 @@ func (a *arrival) authorize() error {
 		return nil
 	}
 	for _, name := range credentialHeaders {
-		if a.isToken(name, a.r.Header.Get(name)) {
+		if a.caller = a.callerBy(name, a.r.Header.Get(name)); a.caller != nil {
 			return nil
 		}
 	}
-	if key, ok := queryKey(rawTarget(a.r)); ok && a.known(key) {
-		return nil
+	if key, ok := queryKey(rawTarget(a.r)); ok {
+		a.caller = a.callerOf(key)
 	}
-	return errUnauthorized
+	if a.caller == nil {
+		return errUnauthorized
+	}
+	return nil
 }
 
-// isToken reports whether a header field is one of Edge's tokens.
-func (a *arrival) isToken(name, value string) bool {
+// callerBy returns whose token a header field is, or nil.
+func (a *arrival) callerBy(name, value string) *caller {
 	if name == "Authorization" {
 		token, ok := bearerToken(value)
-		return ok && a.known(token)
+		if !ok {
+			return nil
+		}
+		return a.callerOf(token)
 	}
-	return a.known(value)
+	return a.callerOf(value)
 }
 
-// known compares got with every token, each in constant time.
-func (a *arrival) known(got string) bool {
-	found := false
-	for _, token := range a.gen.config.Auth.Tokens {
-		found = token.equal(got) || found
+// callerOf compares got with every token, each in constant time, and returns whose it is, or nil.
+func (a *arrival) callerOf(got string) (found *caller) {
+	for i := range a.gen.callers {
+		if c := &a.gen.callers[i]; c.token.Value.equal(got) {
+			found = c
+		}
 	}
 	return found
 }
+
+// known reports whether got is one of Edge's tokens.
+func (a *arrival) known(got string) bool { return a.callerOf(got) != nil }
 
 func bearerToken(value string) (string, bool) {
 	const scheme = "Bearer "
@@ -115,7 +125,7 @@ func (x *exchange) withoutTokens(q *upstream.Request) {
 		x.dropKeys(q, func(string) bool { return true })
 	} else if !x.gen.open { // Edge's tokens stay here, what else the caller sent is the provider's
 		q.Fields = slices.DeleteFunc(q.Fields, func(f upstream.Field) bool {
-			return slices.Contains(credentialHeaders[:], f.Name) && x.isToken(f.Name, f.Value)
+			return slices.Contains(credentialHeaders[:], f.Name) && x.callerBy(f.Name, f.Value) != nil
 		})
 		x.dropKeys(q, x.known)
 	}
@@ -127,9 +137,27 @@ func (x *exchange) withKey(q *upstream.Request) {
 	for _, field := range x.end.extra {
 		q.Fields.Set(field.Name, field.Value)
 	}
-	if x.key != "" {
-		q.Fields.Set(x.end.manners.KeyHeader, x.end.keyField(x.key))
+	x.end.putKey(q, x.key)
+}
+
+// putKey puts a key in as the provider takes it.
+func (e *endpoint) putKey(q *upstream.Request, key Secret) {
+	switch {
+	case key == "":
+	case e.manners.KeyQuery != "":
+		q.Target = withQuery(q.Target, e.manners.KeyQuery, key.Reveal())
+	default:
+		q.Fields.Set(e.manners.KeyHeader, e.keyField(key))
 	}
+}
+
+// withQuery adds a parameter to a target's query.
+func withQuery(target, name, value string) string {
+	separator := "?"
+	if strings.Contains(target, "?") {
+		separator = "&"
+	}
+	return target + separator + name + "=" + url.QueryEscape(value)
 }
 
 // keyField is the value of the field by which the provider takes its key. Those used last are kept: a provider has few.

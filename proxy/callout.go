@@ -40,7 +40,7 @@ func (s *services) Call(ctx context.Context, c proxywasm.Call, done func(proxywa
 	if err != nil {
 		return proxywasm.ErrNoPermit
 	}
-	place, ok := end.gate.TryEnter(limiter.Request{})
+	place, ok := end.gate.TryEnter(edgeItself)
 	if !ok {
 		return proxywasm.ErrNoPermit
 	}
@@ -85,9 +85,7 @@ func (s *services) request(c proxywasm.Call, end *endpoint, key Secret) *upstrea
 	for _, field := range end.extra {
 		q.Fields.Set(field.Name, field.Value)
 	}
-	if key != "" {
-		q.Fields.Set(end.manners.KeyHeader, end.manners.KeyPrefix+key.Reveal())
-	}
+	end.putKey(q, key)
 	return q
 }
 
@@ -101,7 +99,7 @@ func fetch(ctx context.Context, end *endpoint, q *upstream.Request, content []by
 		q.Body = io.NopCloser(bytes.NewReader(content))
 	}
 	var a upstream.Response
-	if r.Err = end.client.Do(ctx, q, &a); r.Err != nil {
+	if r.Err = end.do(ctx, q, &a); r.Err != nil {
 		return r
 	}
 	defer a.Body.Close()

@@ -88,14 +88,14 @@ func (x *exchange) providerPlugins() error {
 		return nil
 	}
 	q := &x.query
-	q.Fields = slices.Insert(q.Fields, 0, upstream.Field{Name: "Host", Value: x.end.host})
+	q.Fields = slices.Insert(q.Fields, 0, upstream.Field{Name: "Host", Value: x.use.host})
 	if length := x.declaredLength(); length >= 0 && x.content() != nil {
 		q.Fields = append(q.Fields, upstream.Field{Name: "Content-Length", Value: x.lengthText(length)})
 	}
 	if err := x.meetAll(x.end.plugins, true); err != nil || x.draft.answered {
 		return err
 	}
-	if host := q.Fields.Get("Host"); host != x.end.host {
+	if host := q.Fields.Get("Host"); host != x.use.host {
 		q.Host = host
 	}
 	x.sized(q.Fields)

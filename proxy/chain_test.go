@@ -55,7 +55,7 @@ func chained(tb testing.TB, plugins ...Plugin) (*instant, func(http.ResponseWrit
 	}
 	tb.Cleanup(func() { p.Close() })
 	provider := &instant{}
-	p.current.Load().endpoints["up"].client = provider
+	p.current.Load().endpoints["up"].replicas[0].client = provider
 	return provider, p.ServeHTTP
 }
 
@@ -156,7 +156,7 @@ func TestBodyCopiesFromAnywhereAroundACut(t *testing.T) {
 		if err := b.append(whole); err != nil {
 			t.Fatal(err)
 		}
-		b.cut(cut[0], cut[1])
+		b.edit(edit{from: cut[0], to: cut[1]})
 		want := append(append([]byte(nil), whole[:cut[0]]...), whole[cut[1]:]...)
 		if b.length() != int64(len(want)) {
 			t.Errorf("cut %v: length %d, want %d", cut, b.length(), len(want))

@@ -34,6 +34,7 @@ const (
 	deadlineFirstByte
 	deadlineIdle
 	deadlineWrite
+	deadlineTotal // of an answer on its way; until then the total bounds the others
 	deadlineFired
 )
 
@@ -42,7 +43,7 @@ const fired = uint64(deadlineFired)
 // deadlineErrors is what each deadline ends an exchange with.
 var deadlineErrors = [...]error{
 	deadlineBody: errBodyTimeout, deadlineQueue: errQueueTimeout, deadlineFirstByte: errFirstByte,
-	deadlineIdle: errStreamIdle, deadlineWrite: errSlowReader,
+	deadlineIdle: errStreamIdle, deadlineWrite: errSlowReader, deadlineTotal: errTotal,
 }
 
 var processStart = time.Now()
@@ -108,7 +109,7 @@ func (x *exchange) endedBy() error {
 // expire ends x because of a deadline. The sweeper calls it under the shard's lock, so x is still there.
 func (x *exchange) expire(what deadline) {
 	x.cancel(deadlineErrors[what])
-	if what == deadlineWrite {
+	if what == deadlineWrite || what == deadlineTotal {
 		x.interrupt(deadlineWrite)
 	}
 	x.interruptRead()
@@ -124,7 +125,8 @@ func (x *exchange) interruptRead() {
 // abort ends x because of err, wherever its handler is. It is called under the shard's lock.
 func (x *exchange) abort(err error) {
 	x.cancel(err)
-	if deadline(x.clock.word.Load()&7) == deadlineWrite {
+	what := deadline(x.clock.word.Load() & 7)
+	if what == deadlineWrite || what == deadlineTotal || deadline(x.comment.word.Load()&7) == deadlineWrite {
 		x.interrupt(deadlineWrite)
 	}
 	x.interruptRead()

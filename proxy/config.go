@@ -1,16 +1,11 @@
 package proxy
 
 import (
-	"fmt"
+	"io"
 	"log/slog"
-	"maps"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"reflect"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -105,94 +100,58 @@ type Config struct {
 
 	// Logger takes what the proxy has to say. Nil means slog.Default.
 	Logger *slog.Logger `json:"-"`
+
+	// AccessLog gets a line for each request when that has ended, one Write each, from one goroutine. Nil means none. It
+	// may be slow: up to 4,096 lines wait for it, more are dropped and counted by edge_access_log_dropped_total. Close
+	// waits up to a second for what is left. As with Logger, that of New counts.
+	AccessLog io.Writer `json:"-"`
+
+	// AccessFormat is that of a line: json, which "" means too, or common, the NCSA common log format. docs/logs.md has
+	// the members.
+	AccessFormat string `json:"-"`
 }
 
 // Auth is what callers must present.
 type Auth struct {
-	// Tokens are accepted as Authorization: Bearer, x-api-key, api-key or ?key=. They never go upstream.
-	Tokens []Secret `json:"tokens" env:"TOKENS"`
+	// Tokens are accepted as Authorization: Bearer, x-api-key, api-key or ?key=. They never go upstream. An element may be
+	// the value alone.
+	Tokens []Token `json:"tokens" envPrefix:"TOKENS" short:"value"`
 
 	// Open serves callers without a token although provider keys are configured.
 	Open bool `json:"open" env:"OPEN"`
 }
 
-// Provider is one upstream with its own limits.
-type Provider struct {
-	// Keys are the provider's credentials. Without any, what the caller sent is passed on.
-	Keys []Key `json:"keys" envPrefix:"KEYS"`
-
-	// BaseURL is put before each request's path. Default: the known provider's own.
-	BaseURL string `json:"base_url" section:"network_config" env:"BASE_URL"`
-
-	// Timeout is how long an attempt may take from its permit to the first byte of the answer; then it is
-	// answered 504 upstream_timeout. 0 means no limit.
-	Timeout time.Duration `json:"default_request_timeout_in_seconds" section:"network_config" env:"TIMEOUT" range:"0s..24h"`
-
-	// StreamIdleTimeout is how long an answer may stand still after its first byte; then the caller's
-	// connection is aborted. 0 means no limit.
-	StreamIdleTimeout time.Duration `json:"stream_idle_timeout_in_seconds" section:"network_config" env:"STREAM_IDLE_TIMEOUT" range:"0s..24h"`
-
-	// MaxConnsPerHost bounds the connections to the provider. 0 means concurrency is the only bound.
-	MaxConnsPerHost int `json:"max_conns_per_host" section:"network_config" env:"MAX_CONNS_PER_HOST" range:"0..65536"`
-
-	// HTTP2 offers HTTP/2 to a provider over TLS, which then chooses. It costs more CPU time a request than HTTP/1.1.
-	HTTP2 bool `json:"enforce_http2" section:"network_config" env:"ENFORCE_HTTP2"`
-
-	// MaxRetries is how often a failed attempt is repeated. This version sends every request once.
-	MaxRetries int `json:"max_retries" section:"network_config" env:"MAX_RETRIES" range:"0..10"`
-
-	// RetryBackoffInitial is the wait before the first retry.
-	RetryBackoffInitial time.Duration `json:"retry_backoff_initial_ms" section:"network_config" env:"RETRY_BACKOFF_INITIAL" range:"0s..10m" alias:"retry_backoff_initial"`
-
-	// RetryBackoffMax is the longest wait between retries.
-	RetryBackoffMax time.Duration `json:"retry_backoff_max_ms" section:"network_config" env:"RETRY_BACKOFF_MAX" range:"0s..10m" alias:"retry_backoff_max"`
-
-	// ExtraHeaders are set on every request to the provider, in place of the caller's of that name.
-	ExtraHeaders map[string]string `json:"extra_headers" section:"network_config" env:"EXTRA_HEADERS"`
-
-	// CACertPEM are the only roots trusted for the provider's certificate. Default: the system's.
-	CACertPEM string `json:"ca_cert_pem" section:"network_config" env:"CA_CERT_PEM"`
-
-	// Concurrency is the most requests in flight to the provider at once, streams included.
-	//
-	// Raise it until the provider starts to answer 429, then step back.
-	Concurrency int `json:"concurrency" section:"concurrency_and_buffer_size" env:"CONCURRENCY" range:"1..65536"`
-
-	// BufferSize is how many requests may wait for a permit.
-	BufferSize int `json:"buffer_size" section:"concurrency_and_buffer_size" env:"BUFFER_SIZE" range:"0..900000"`
-
-	// ScalingMode is static: limits stay as configured. This version knows no other.
-	ScalingMode string `json:"mode" section:"scaling" env:"MODE" range:"static"`
-
-	// MinConcurrency bounds self-tuning from below.
-	MinConcurrency int `json:"min_concurrency" section:"scaling" env:"MIN_CONCURRENCY" range:"1..65536"`
-
-	// MaxConcurrency bounds self-tuning from above.
-	MaxConcurrency int `json:"max_concurrency" section:"scaling" env:"MAX_CONCURRENCY" range:"1..65536"`
-
-	// MaxBufferSize bounds the queue that self-tuning sets.
-	MaxBufferSize int `json:"max_buffer_size" section:"scaling" env:"MAX_BUFFER_SIZE" range:"0..900000"`
-
-	// Fallbacks are the providers tried when this one fails. This version sends every request once.
-	Fallbacks []string `json:"fallbacks" env:"FALLBACKS"`
-
-	// Plugins run after admission, around this provider: the first sees the request first and the answer last.
-	Plugins []string `json:"plugins" env:"PLUGINS"`
-}
-
-// Key is one credential of a provider.
-type Key struct {
-	// Name tells keys apart in messages.
+// Token is what one caller presents, and what that caller may do. Callers take turns where requests wait, so that none
+// of them can keep the others out.
+type Token struct {
+	// Name tells callers apart in logs. Default: the token's place in the list, as token-0.
 	Name string `json:"name" env:"NAME"`
 
-	// Value is the credential itself.
+	// Value is the token itself.
 	Value Secret `json:"value" env:"VALUE"`
 
-	// Weight is the key's share of the requests among the keys that fit.
-	Weight float64 `json:"weight" env:"WEIGHT" range:"0..1000000"`
+	// Providers are those that the caller may use; none means all. Another is answered 403 forbidden.
+	Providers []string `json:"providers" env:"PROVIDERS"`
 
-	// Models are the models the key may be used for; none means all.
+	// Models are those that the caller may ask for, as <model> or <provider>/<model>, with * at the end for all that begin
+	// so; none means all. Another is answered 403 forbidden. Edge then reads the model in requests of every route.
 	Models []string `json:"models" env:"MODELS"`
+
+	// Concurrency is how many requests the caller may have at once, those that wait included; one more is answered 429
+	// caller_quota. 0 means no limit.
+	Concurrency int `json:"concurrency" env:"CONCURRENCY" range:"0..65536"`
+
+	// RequestsPerMinute is how many requests the caller may make, that many at once and then evenly; one more is answered
+	// 429 caller_quota with the wait for the next. 0 means no limit.
+	RequestsPerMinute int `json:"requests_per_minute" env:"REQUESTS_PER_MINUTE" range:"0..10000000"`
+}
+
+// name is how the token at place i is called.
+func (t *Token) name(i int) string {
+	if t.Name != "" {
+		return t.Name
+	}
+	return "token-" + strconv.Itoa(i)
 }
 
 // Route sends what matches Host and Path to a provider.
@@ -238,167 +197,4 @@ func DefaultConfig() Config {
 		WriteTimeout:    30 * time.Second,
 		DrainTimeout:    30 * time.Second,
 	}
-}
-
-// DefaultProvider returns a provider's values before anything is configured.
-func DefaultProvider() Provider {
-	return Provider{
-		Timeout:             300 * time.Second,
-		StreamIdleTimeout:   60 * time.Second,
-		RetryBackoffInitial: 500 * time.Millisecond,
-		RetryBackoffMax:     5 * time.Second,
-		Concurrency:         50,
-		BufferSize:          500,
-		ScalingMode:         "static",
-		MinConcurrency:      1,
-		MaxConcurrency:      200,
-		MaxBufferSize:       1000,
-	}
-}
-
-// DefaultKey returns a key's values before anything is configured.
-func DefaultKey() Key { return Key{Weight: 1} }
-
-// Clone returns a deep copy.
-func (p Provider) Clone() Provider {
-	p.Keys = slices.Clone(p.Keys)
-	for i := range p.Keys {
-		p.Keys[i].Models = slices.Clone(p.Keys[i].Models)
-	}
-	p.ExtraHeaders = maps.Clone(p.ExtraHeaders)
-	p.Fallbacks = slices.Clone(p.Fallbacks)
-	p.Plugins = slices.Clone(p.Plugins)
-	return p
-}
-
-// Fault is one thing wrong with a Config.
-type Fault struct {
-	Path string // the key, as providers.openai.concurrency_and_buffer_size.concurrency
-	Got  string // the value, quoted where it is a string; never a secret
-	Want string
-}
-
-func (f Fault) String() string {
-	if f.Got == "" {
-		return f.Path + ": " + f.Want
-	}
-	return f.Path + ": got " + f.Got + ", want " + f.Want
-}
-
-// ConfigError is all that is wrong with a Config.
-type ConfigError struct{ Faults []Fault }
-
-func (e *ConfigError) Error() string {
-	lines := make([]string, len(e.Faults))
-	for i, f := range e.Faults {
-		lines[i] = f.String()
-	}
-	return "proxy: config: " + strings.Join(lines, "; ")
-}
-
-// Validate returns nil or a *ConfigError with every fault.
-func (c Config) Validate() error {
-	faults := rangeFaults("", reflect.ValueOf(c))
-	for i, network := range c.TrustedProxies {
-		if _, err := netip.ParsePrefix(network); err != nil {
-			if _, err := netip.ParseAddr(network); err != nil {
-				faults = append(faults, Fault{fmt.Sprintf("client.trusted_proxies[%d]", i), strconv.Quote(network), "a network such as 10.0.0.0/8 or an address"})
-			}
-		}
-	}
-	if c.Takeover && !watchesUnread {
-		faults = append(faults, Fault{"client.takeover", "true", "false: on this system Edge cannot see that a caller has left whose connection nobody reads"})
-	}
-	for i, token := range c.Auth.Tokens {
-		if !visibleASCII(token.Reveal()) {
-			faults = append(faults, Fault{fmt.Sprintf("auth.tokens[%d]", i), "", "want visible ASCII characters, at least one (the value is not shown)"})
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(c.Providers)) {
-		faults = append(faults, providerFaults("providers."+name, name, c.Providers[name], c.Providers)...)
-	}
-	seen := map[string]int{}
-	for i, r := range c.Routes {
-		faults = append(faults, routeFaults(fmt.Sprintf("routes[%d]", i), r, c.Providers)...)
-		id := strings.ToLower(r.Host) + " " + r.Path
-		if first, ok := seen[id]; ok {
-			faults = append(faults, Fault{fmt.Sprintf("routes[%d]", i), strconv.Quote(r.Host + r.Path), fmt.Sprintf("a host and path that routes[%d] does not have", first)})
-		} else {
-			seen[id] = i
-		}
-	}
-	faults = append(faults, pluginFaults(c)...)
-	if len(faults) == 0 {
-		return nil
-	}
-	return &ConfigError{faults}
-}
-
-func providerFaults(path, name string, p Provider, all map[string]Provider) (faults []Fault) {
-	add := func(key, got, want string) { faults = append(faults, Fault{path + key, got, want}) }
-	if !ProviderName(name) {
-		add("", strconv.Quote(name), "a name of lower-case letters, digits, '-', '_' and '.', at most 64, not v1")
-	}
-	if p.BaseURL == "" {
-		if _, known := Known(name); !known {
-			add(".network_config.base_url", `""`, "the provider's URL, since "+strconv.Quote(name)+" is not a known provider")
-		}
-	} else if u, err := url.Parse(p.BaseURL); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		add(".network_config.base_url", "", "want http:// or https:// with a host and perhaps a path, without user, query or fragment (the value is not shown)")
-	}
-	for i, k := range p.Keys {
-		if !visibleASCII(k.Value.Reveal()) {
-			add(fmt.Sprintf(".keys[%d].value", i), "", "want visible ASCII characters, at least one (the value is not shown)")
-		}
-	}
-	set := map[string]string{}
-	for _, header := range slices.Sorted(maps.Keys(p.ExtraHeaders)) {
-		name := http.CanonicalHeaderKey(header)
-		if first, twice := set[name]; twice {
-			add(".network_config.extra_headers", strconv.Quote(header), "a header that "+strconv.Quote(first)+" does not set already")
-		}
-		set[name] = header
-		if !headerName(header) {
-			add(".network_config.extra_headers", strconv.Quote(header), "header names")
-		} else if hopByHop(name) || strings.EqualFold(header, "Host") || strings.EqualFold(header, "Content-Length") {
-			add(".network_config.extra_headers", strconv.Quote(header), "no header that Edge itself sets")
-		} else if !headerValue(p.ExtraHeaders[header]) {
-			add(".network_config.extra_headers."+header, "", "want no control characters (the value is not shown)")
-		}
-	}
-	if p.CACertPEM != "" {
-		if _, err := rootsOf(p.CACertPEM); err != nil {
-			add(".network_config.ca_cert_pem", "", "want at least one PEM certificate")
-		}
-	}
-	if p.MinConcurrency > p.MaxConcurrency {
-		add(".scaling.min_concurrency", strconv.Itoa(p.MinConcurrency), fmt.Sprintf("at most max_concurrency, %d", p.MaxConcurrency))
-	}
-	for i, other := range p.Fallbacks {
-		if _, ok := all[other]; !ok {
-			add(fmt.Sprintf(".fallbacks[%d]", i), strconv.Quote(other), "a configured provider"+nearest(other, slices.Sorted(maps.Keys(all))))
-		}
-	}
-	return faults
-}
-
-func routeFaults(path string, r Route, providers map[string]Provider) (faults []Fault) {
-	add := func(key, got, want string) { faults = append(faults, Fault{path + key, got, want}) }
-	if !strings.HasPrefix(r.Path, "/") || strings.ContainsAny(r.Path, "?# ") || strings.Contains(strings.TrimSuffix(r.Path, "/*"), "*") {
-		add(".path", strconv.Quote(r.Path), "a path that begins with /, without query, with * only as its last /*")
-	}
-	if strings.ContainsAny(r.Host, "/:* ") {
-		add(".host", strconv.Quote(r.Host), "a host name without port")
-	}
-	if r.StripPrefix != "" && !strings.HasPrefix(strings.TrimSuffix(r.Path, "*"), r.StripPrefix) {
-		add(".strip_prefix", strconv.Quote(r.StripPrefix), "the beginning of path, "+strconv.Quote(r.Path))
-	}
-	if _, ok := providers[r.Provider]; r.Provider == "" {
-		if len(r.Plugins) == 0 {
-			add(".provider", `""`, "a configured provider, since the route has no plugins")
-		}
-	} else if !ok {
-		add(".provider", strconv.Quote(r.Provider), "a configured provider"+nearest(r.Provider, slices.Sorted(maps.Keys(providers))))
-	}
-	return faults
 }

@@ -13,6 +13,7 @@ type connection struct {
 	raw  syscall.RawConn // nil when the connection has no descriptor
 	tcp  *net.TCPConn    // nil when it is another
 	hint uint32          // differs between connections: which shard of the arena is theirs
+	in   inbox           // what the kernel holds of it
 	own  *callerConn     // nil when the connection is not one of Listener's, or net/http speaks TLS on it
 }
 

@@ -21,6 +21,7 @@ var (
 	errMemory        = errors.New("the request bodies held in memory have reached max_buffered_mb")
 	errUnauthorized  = errors.New("a token is required: send it as Authorization: Bearer, x-api-key, api-key or ?key=")
 	errForbidden     = errors.New("the request is not allowed")
+	errCallerQuota   = errors.New("the caller's own quota is spent")
 	errNotFound      = errors.New("no route matches")
 	errBadRequest    = errors.New("the request is not what the route needs")
 	errUnknownModel  = errors.New("the model names no provider")
@@ -28,8 +29,11 @@ var (
 	errBodyTimeout   = errors.New("the request body stood still for too long")
 	errBodyRead      = errors.New("the request body could not be read")
 	errUpstream      = errors.New("the provider could not be reached or gave no valid answer")
+	errUnavailable   = errors.New("the provider fails again and again")
+	errQuota         = errors.New("the provider has no quota left for now")
 	errKeySource     = errors.New("there is no key for the provider")
 	errFirstByte     = errors.New("the provider did not begin to answer in time")
+	errTotal         = errors.New("the request took longer than total_timeout")
 	errStreamIdle    = errors.New("the provider's answer stood still for too long")
 	errSlowReader    = errors.New("the caller did not read its answer")
 	errClientGone    = errors.New("the caller has left")
@@ -54,9 +58,11 @@ const (
 	reasonQueueFull
 	reasonQueueTimeout
 	reasonUnavailable
+	reasonQuota
 	reasonMemory
 	reasonUnauthorized
 	reasonForbidden
+	reasonCallerQuota
 	reasonNotFound
 	reasonBadRequest
 	reasonUnknownModel
@@ -83,10 +89,13 @@ var refusals = []struct {
 }{
 	{limiter.ErrFull, reasonQueueFull, http.StatusServiceUnavailable, "server_error"},
 	{errQueueTimeout, reasonQueueTimeout, http.StatusServiceUnavailable, "server_error"},
+	{errUnavailable, reasonUnavailable, http.StatusServiceUnavailable, "server_error"},
+	{errQuota, reasonQuota, http.StatusServiceUnavailable, "server_error"},
 	{errKeySource, reasonUnavailable, http.StatusServiceUnavailable, "server_error"},
 	{errMemory, reasonMemory, http.StatusServiceUnavailable, "server_error"},
 	{errUnauthorized, reasonUnauthorized, http.StatusUnauthorized, "invalid_request_error"},
 	{errForbidden, reasonForbidden, http.StatusForbidden, "invalid_request_error"},
+	{errCallerQuota, reasonCallerQuota, http.StatusTooManyRequests, "requests"},
 	{errNotFound, reasonNotFound, http.StatusNotFound, "invalid_request_error"},
 	{errUnknownModel, reasonUnknownModel, http.StatusBadRequest, "invalid_request_error"},
 	{errBodyTooLarge, reasonBodyTooLarge, http.StatusRequestEntityTooLarge, "invalid_request_error"},
@@ -94,6 +103,7 @@ var refusals = []struct {
 	{errBodyRead, reasonBadRequest, http.StatusBadRequest, "invalid_request_error"},
 	{errBadRequest, reasonBadRequest, http.StatusBadRequest, "invalid_request_error"},
 	{upstream.ErrTarget, reasonBadRequest, http.StatusBadRequest, "invalid_request_error"},
+	{errTotal, reasonUpstreamTimeout, http.StatusGatewayTimeout, "server_error"},
 	{errStreamIdle, reasonUpstreamTimeout, http.StatusGatewayTimeout, "server_error"},
 	{errFirstByte, reasonUpstreamTimeout, http.StatusGatewayTimeout, "server_error"},
 	{errDraining, reasonDraining, http.StatusServiceUnavailable, "server_error"},
@@ -110,9 +120,9 @@ var refusals = []struct {
 
 // reasonNames are the codes that callers and metrics see.
 var reasonNames = [reasons]string{
-	reasonQueueFull: "queue_full", reasonQueueTimeout: "queue_timeout", reasonUnavailable: "provider_unavailable",
+	reasonQueueFull: "queue_full", reasonQueueTimeout: "queue_timeout", reasonUnavailable: "provider_unavailable", reasonQuota: "provider_quota",
 	reasonMemory: "memory", reasonUnauthorized: "unauthorized", reasonForbidden: "forbidden",
-	reasonNotFound: "not_found", reasonBadRequest: "bad_request", reasonUnknownModel: "unknown_model",
+	reasonNotFound: "not_found", reasonBadRequest: "bad_request", reasonUnknownModel: "unknown_model", reasonCallerQuota: "caller_quota",
 	reasonBodyTooLarge: "body_too_large", reasonBodyTimeout: "body_timeout", reasonUpstreamError: "upstream_error",
 	reasonUpstreamTimeout: "upstream_timeout", reasonDraining: "draining", reasonLoop: "loop", reasonInternal: "internal",
 	reasonPlugin: "plugin_error", reasonPluginBusy: "plugin_busy", reasonPluginBody: "plugin_body_too_large",
@@ -156,7 +166,7 @@ func gone(err error) bool {
 func (x *exchange) refusal(err error) (status int, r reason, fields upstream.Fields, content []byte) {
 	words, r, status, kind := refusalOf(err)
 	switch {
-	case errors.Is(err, limiter.ErrFull):
+	case errors.Is(err, limiter.ErrFull) && words == limiter.ErrFull.Error():
 		words = fmt.Sprintf("the queue of %s is full (concurrency %d, buffer_size %d)", x.end.name, x.end.config.Concurrency, x.end.config.BufferSize)
 	case errors.Is(err, limiter.ErrClosed):
 		words = errDraining.Error()
@@ -170,6 +180,18 @@ func (x *exchange) refusal(err error) (status int, r reason, fields upstream.Fie
 	switch {
 	case (r == reasonQueueFull || r == reasonQueueTimeout) && x.end != nil:
 		fields.Add("Retry-After", retryAfter(x.end.gate.ExpectedWait()))
+	case r == reasonUnavailable && x.retryIn > 0:
+		fields.Add("Retry-After", retryAfter(x.retryIn))
+	case r == reasonQuota:
+		if own, ok := errors.AsType[*quotaError](err); ok {
+			fields.Add("Retry-After", retryAfter(own.wait))
+		}
+	case r == reasonCallerQuota:
+		wait := time.Duration(0)
+		if spent, ok := errors.AsType[*spentError](err); ok {
+			wait = spent.wait
+		}
+		fields.Add("Retry-After", retryAfter(wait))
 	case r == reasonPluginBusy:
 		fields.Add("Retry-After", "1")
 	case r == reasonUnauthorized:
@@ -187,11 +209,13 @@ func (x *exchange) refuse(err error) {
 		h[field.Name] = []string{field.Value}
 	}
 	h["X-Edge-Request-Id"] = []string{x.id}
+	x.tellAttempts(h)
 	x.readUp()
 	x.closeAfter(h)
 	x.w.WriteHeader(status)
 	if x.r.Method != http.MethodHead {
-		_, _ = x.w.Write(content) // the caller may have left: nobody else is told
+		written, _ := x.w.Write(content) // the caller may have left: nobody else is told
+		x.sent += int64(written)
 	}
 }
 

@@ -43,16 +43,26 @@ type exchange struct {
 
 	model string               // bare model, when the body was read for it
 	body  atomic.Pointer[body] // set once; read by the sweeper
+	left  bool                 // the content is in the kernel, whole
 	apart bool                 // what body holds is not needed any more, and was released
+	asked asked                // what the content says of where it is to go
 
 	place  limiter.Place
 	permit limiter.Permit
-	placed bool          // holds a place
-	flying bool          // holds a permit
+	placed bool // holds a place
+	flying bool // holds a permit
+
+	claimed *limiter.Shares // counts the place as one of the caller's; nil with one caller
+
 	waited time.Duration // for place and permit
 
 	clock  clock       // read and fired by the sweeper
 	tunnel atomic.Bool // the connection was upgraded; read by the sweeper
+
+	attempts int // made so far
+	course   course
+	use      use           // of the provider's replica
+	retryIn  time.Duration // what the caller is told when the provider is not available
 
 	began     time.Time // when the permit was taken
 	firstByte time.Duration
@@ -64,14 +74,22 @@ type exchange struct {
 	done      bool // what was sent last is the end of OpenAI's streams
 	stage     clientStage
 
+	usage   usageScan
+	alive   *keepAlive // nil: the stream may be silent
+	comment clock      // of a keep-alive comment's Write; set by its goroutine, fired by the sweeper
+
 	query  upstream.Request
 	answer upstream.Response
 	key    Secret // the provider's, put in last
-	draft  draft  // of plugins
+	turn   uint32 // the caller's number: where requests wait, callers take turns
+	pacing pacing
+	said   announcement // by the answer's head
+	draft  draft        // of plugins
 
 	// Methods of this record, bound once in its life.
 	onEarly func(status int, fields upstream.Fields)
 	onAgain func() (io.ReadCloser, error)
+	onSent  func()
 
 	views    [2]filterView // of Proxy-Wasm plugins: the route's and the provider's
 	streams  [keptVisits]proxywasm.Stream
@@ -107,9 +125,13 @@ func (p *Proxy) begin(w http.ResponseWriter, a *arrival, conn *connection, welco
 	}
 	var place limiter.Place
 	placed, blocked := false, false
-	if welcome && a.end != nil && !a.route.byModel {
-		place, placed = a.end.gate.TryEnter(limiter.Request{})
-		blocked = !placed && !a.gen.config.DropExcessRequests
+	var claimed *limiter.Shares
+	if welcome && a.end != nil && !a.readsModel() {
+		var ok bool
+		if claimed, ok = a.claim(); ok {
+			place, placed = a.end.gate.TryEnter(a.caller.request())
+			blocked = !placed && !a.gen.config.DropExcessRequests
+		}
 	}
 	var x *exchange
 	if blocked {
@@ -120,10 +142,13 @@ func (p *Proxy) begin(w http.ResponseWriter, a *arrival, conn *connection, welco
 		x.self = slot
 	}
 	x.arrival, x.w, x.conn, x.hint, x.arrived = *a, w, conn, hint, time.Now()
-	x.place, x.placed = place, placed
+	x.place, x.placed, x.claimed = place, placed, claimed
+	if x.caller != nil {
+		x.turn = x.caller.number + 1
+	}
 	x.id = requestID(r, p.tag, number)
 	if x.onEarly == nil {
-		x.onEarly, x.onAgain = x.early, x.again
+		x.onEarly, x.onAgain, x.onSent = x.early, x.again, x.contentLeft
 	}
 	if hasContent(r) {
 		last := new(remainsWithBody)
@@ -144,14 +169,21 @@ func (p *Proxy) begin(w http.ResponseWriter, a *arrival, conn *connection, welco
 
 // finish gives back all that x holds, in the reverse order of taking, and the record last.
 func (p *Proxy) finish(x *exchange) {
+	x.alive.end(x, true) // where a bug of ours has cut reply short
 	p.sweeper.remove(x)
 	x.closeAnswer()
+	x.unpace()
 	x.leave()
+	x.endBound()
+	x.returnBudget()
+	x.usage.drop()
+	x.course.forget() // as above
 	x.detachAll()
 	x.releaseVisits()
 	x.releaseConnection()
 	x.draft.release()
 	x.releaseContent()
+	x.discharge()
 	x.cancel(context.Canceled)
 	if x.head.P() != nil {
 		x.head.Give()
@@ -179,9 +211,9 @@ func (x *exchange) reset() {
 			kept[i] = (*list)[:0]
 		}
 	}
-	onEarly, onAgain := x.onEarly, x.onAgain
+	onEarly, onAgain, onSent := x.onEarly, x.onAgain, x.onSent
 	*x = exchange{}
-	x.onEarly, x.onAgain = onEarly, onAgain
+	x.onEarly, x.onAgain, x.onSent = onEarly, onAgain, onSent
 	for i, list := range x.lists() {
 		*list = kept[i]
 	}
@@ -211,11 +243,13 @@ func (x *exchange) leave() {
 		if x.answer.Status != 0 { // what failed at once says nothing of how long a request takes
 			sample = limiter.Sample{Status: x.answer.Status, FirstByte: x.firstByte, Held: time.Since(x.began), Bytes: x.sent}
 		}
+		x.use.end()
 		x.permit.Done(sample)
 	case x.placed:
 		x.placed = false
 		x.place.Leave()
 	}
+	x.unclaim()
 }
 
 // cancel ends x because of err, unless it has ended before. Any goroutine may call it while the record is x's.

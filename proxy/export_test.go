@@ -1,5 +1,63 @@
 package proxy
 
+import (
+	"fmt"
+
+	"github.com/edge-proxy/edge/limiter"
+)
+
+// Claimed is what callers hold of the shares of all providers.
+func (p *Proxy) Claimed() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, of := range p.providers {
+		for number := range uint32(callerLines) {
+			if of.shares != nil {
+				n += of.shares.Held(limiter.Request{Caller: number})
+			}
+		}
+	}
+	return n
+}
+
+// Unsettled says what of attempts was not given back: retries, requests at replicas, callers' requests, shares, waiters and
+// tickets of lanes. It is empty when nothing is left.
+func (p *Proxy) Unsettled() (left []string) {
+	note := func(what, of string, n int64) {
+		if n != 0 {
+			left = append(left, fmt.Sprintf("%s of %s: %d", what, of, n))
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, of := range p.providers {
+		note("retrying", name, of.retrying.Load())
+		for base, h := range of.health {
+			note("in flight", base, h.inFlight.Load())
+			h.mu.Lock()
+			if h.probing {
+				note("probes", base, 1)
+			}
+			h.mu.Unlock()
+		}
+		for _, l := range of.quota.all() {
+			l.mu.Lock()
+			note("waiting", name, int64(l.waiting))
+			note("paid", name, int64(l.paid))
+			l.mu.Unlock()
+		}
+		for number := range uint32(callerLines) {
+			if of.shares != nil {
+				note("shares", name, int64(of.shares.Held(limiter.Request{Caller: number})))
+			}
+		}
+	}
+	for name, q := range p.standings {
+		note("inside", name, q.inside.Load())
+	}
+	return left
+}
+
 // SmallGuest is a module of a few bytes that lets every request go on.
 func SmallGuest() []byte { return guestModule("") }
 

@@ -285,8 +285,10 @@ func (f *requestFilter) step() (proxywasm.Verdict, error) {
 			out = append(out, f.stream.TakeHeld(false)...)
 		}
 		f.out = out
-		for name := range f.x.query.Trailer { // names were announced with the head; values are sent after the content
-			f.x.query.Trailer[name] = f.x.requestTrailer().Values(name)
+		if f.awaiting != nil { // names were announced with the head; values are sent after the content. Else trail does it
+			for name := range f.x.query.Trailer {
+				f.x.query.Trailer[name] = f.x.requestTrailer().Values(name)
+			}
 		}
 	}
 	return verdict, err

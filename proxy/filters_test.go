@@ -39,7 +39,7 @@ func filter(t *testing.T, name, mode string, change ...func(*proxy.Plugin)) prox
 func TestFilterChangesHeads(t *testing.T) {
 	up := provider(t, mirror)
 	e := start(t, one(up, around(filter(t, "f", "headers")), func(c *proxy.Config, p *proxy.Provider) {
-		c.Auth.Tokens = []proxy.Secret{"the-token"}
+		c.Auth.Tokens = []proxy.Token{{Value: "the-token"}}
 		p.Keys = []proxy.Key{{Value: "the-key", Weight: 1}}
 		p.ExtraHeaders = map[string]string{"X-Extra": "the-extra"}
 	}))

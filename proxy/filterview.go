@@ -34,7 +34,7 @@ func (f *filterView) Authority() string {
 	case f.x.query.Host != "":
 		return f.x.query.Host
 	}
-	return f.x.end.host
+	return f.x.use.host
 }
 
 func (f *filterView) SetAuthority(authority string) {
@@ -49,7 +49,7 @@ func (f *filterView) SetAuthority(authority string) {
 func (f *filterView) Scheme() string {
 	switch {
 	case f.inner:
-		return f.x.end.scheme
+		return f.x.use.scheme
 	case f.x.r.TLS != nil:
 		return "https"
 	}

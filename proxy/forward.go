@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -22,8 +23,11 @@ func (x *exchange) forward() error {
 	if !passedOn(q.Method) {
 		return worded(errBadRequest, "%s is not passed on", q.Method) // a plugin has set it
 	}
+	if err := x.gather(); err != nil {
+		return err
+	}
 	x.finishHead(q)
-	q.Scratch = x.head.P()[:]
+	q.Scratch, q.Sent = x.head.P()[:], x.onSent
 	if b := x.content(); b != nil {
 		q.Body = b.reader()
 		if b.complete() {
@@ -34,34 +38,59 @@ func (x *exchange) forward() error {
 	if x.draft.trailed {
 		x.trail(q)
 	}
-	if err := x.watch(deadlineFirstByte, x.end.config.Timeout); err != nil {
+	ctx, err := x.bound(deadlineFirstByte, x.end.config.Timeout)
+	if err != nil {
 		if q.Body != nil {
 			q.Body.Close()
 		}
 		return err
 	}
-	err := x.end.client.Do(x.ctx, q, &x.answer)
+	x.course.unsent = false
+	x.pacing.dispatch()
+	err = x.use.client.Do(ctx, q, &x.answer)
 	defer x.detachAll() // an answer that comes before the content has ended ends that
-	if late := x.unwatch(); err != nil || late != nil {
+	if late := x.unbound(); err != nil || late != nil {
 		if err == nil {
-			x.answer.Body.Close()
-			if x.answer.Upgraded != nil {
-				x.answer.Upgraded.Close()
-			}
+			x.closeAnswer()
 			return late
 		}
-		return x.failed(err)
+		if x.course.unsent = errors.Is(err, upstream.ErrNotSent); x.course.unsent {
+			x.pacing.recall()
+		}
+		err = x.failed(err)
+		if errors.Is(err, errUpstream) || errors.Is(err, errFirstByte) {
+			x.use.tell(outcomeIll)
+		}
+		return err
 	}
-	if len(x.draft.visits) == 0 { // no plugin wants to see it again
-		x.releaseContent()
+	came := time.Now()
+	x.firstByte = came.Sub(x.began)
+	x.end.stats.firstByte.Update(x.firstByte.Seconds())
+	x.use.tell(outcomeOf(x.answer.Status))
+	if err := x.announced(came); err != nil {
+		return err
 	}
+	x.contentSent()
 	if a := &x.answer; q.Method == http.MethodHead && x.r.Method != http.MethodHead { // a plugin's wish
 		a.Length = 0 // what Content-Length says is not coming
 		a.Fields.Del("Content-Length")
 	}
-	x.firstByte = time.Since(x.began)
-	x.end.stats.firstByte.Update(x.firstByte.Seconds())
 	return nil
+}
+
+// contentLeft gives the content back as soon as it was sent, unless the lane of the answer may have to be found by it.
+func (x *exchange) contentLeft() {
+	if x.pacing.lane != nil || x.end.quota.silent.Load() && len(x.end.ring.keys) <= 1 {
+		x.contentSent()
+	}
+}
+
+// contentSent gives the content back, unless a plugin, or another attempt, wants to see it again. What has left as a whole
+// is not held while its answer is waited for.
+func (x *exchange) contentSent() {
+	if len(x.draft.visits) == 0 && !x.course.several {
+		x.releaseContent()
+	}
 }
 
 // again gives the content anew to the client, while that is in Do.
@@ -95,12 +124,16 @@ func (x *exchange) failed(err error) error {
 
 // compose writes the request as the provider's plugins see it: without what is the caller's connection's, what was
 // shown to Edge only, and the provider's key.
-func (x *exchange) compose() (err error) {
-	if x.key, err = x.gen.keys.Key(x.end.name, x.model); err != nil {
-		return worded(errKeySource, "there is no key for %s", x.end.name)
+func (x *exchange) compose() error {
+	if err := x.chooseKey(); err != nil {
+		return err
+	}
+	wait := time.Duration(0)
+	if x.use, wait = x.end.pick(x.use.replica); x.use.replica == nil {
+		return x.unavailable(wait)
 	}
 	q := &x.query
-	q.Method, q.Target = x.method(), x.target
+	q.Method, q.Target = x.method(), x.targetFor()
 	q.Length, q.Trailer = x.r.ContentLength, x.r.Trailer
 	if x.body.Load() == nil {
 		q.Length = 0
@@ -166,7 +199,7 @@ func (x *exchange) declaredLength() int64 {
 	case b.declared < 0:
 		return -1
 	}
-	return b.declared - (b.cutTo - b.cutFrom)
+	return b.declared + b.growth()
 }
 
 // trail sends the trailer as plugins left it, which takes chunked content (RFC 9112, section 6.5).

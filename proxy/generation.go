@@ -28,21 +28,26 @@ type generation struct {
 	plugins   map[string]*loadedPlugin
 	pins      atomic.Int64  // who needs the plugins: being in force is one, each exchange another
 	open      bool          // callers need no token
+	callers   []caller      // by token
 	longest   time.Duration // of the providers' timeouts
 	trusted   []netip.Prefix
+
+	longestTotal time.Duration // of the providers' total timeouts; 0: one has none
 }
 
 // endpoint is a provider as one generation configures it.
 type endpoint struct {
 	*provider
-	config  Provider
-	manners KnownProvider
-	client  upstream.Client
-	host    string // of the base URL
-	scheme  string // so too
-	extra   upstream.Fields
-	plugins []*loadedPlugin
-	builtin route // /<name>/*
+	config    Provider
+	manners   KnownProvider
+	replicas  []replica // at least one; the first is base_url
+	ring      *keyRing
+	fallbacks []destination
+	extra     upstream.Fields
+	plugins   []*loadedPlugin
+	tokens    []tokenFamily   // model_families, and other
+	builtin   route           // /<name>/*
+	shares    *limiter.Shares // nil with one caller
 
 	keyFields [8]atomic.Pointer[keyField]
 }
@@ -55,11 +60,16 @@ type keyField struct {
 
 // provider is what outlives generations, by name.
 type provider struct {
-	name  string
-	gate  *limiter.Gate
-	stats *providerStats
+	name   string
+	gate   *limiter.Gate
+	shares *limiter.Shares // nil until there were several callers; changed under Proxy.mu
+	stats  *providerStats
+
+	health   map[string]*health // by base URL; made by Reload, one at a time
+	retrying atomic.Int64       // requests in their second attempt or a later one
 
 	warned atomic.Uint64 // when a failure was logged last, as now tells it
+	quota  quota
 }
 
 // newGeneration builds what c says, taking over from p what goes on unchanged. It makes the providers that
@@ -70,9 +80,6 @@ func (p *Proxy) newGeneration(c Config, loaded map[string]*loadedPlugin) (*gener
 		endpoints: map[string]*endpoint{}, names: slices.Sorted(maps.Keys(c.Providers)),
 	}
 	g.pins.Store(1)
-	if g.keys == nil {
-		g.keys = newConfiguredKeys(c.Providers)
-	}
 	g.open = len(c.Auth.Tokens) == 0
 	g.trusted = networks(c.TrustedProxies)
 	for _, name := range g.names {
@@ -84,12 +91,35 @@ func (p *Proxy) newGeneration(c Config, loaded map[string]*loadedPlugin) (*gener
 		g.endpoints[name] = end
 		g.longest = max(g.longest, end.config.Timeout)
 	}
+	for _, end := range g.endpoints {
+		if g.longestTotal = max(g.longestTotal, end.config.TotalTimeout); end.config.TotalTimeout == 0 {
+			g.longestTotal = 0
+			break
+		}
+	}
 	for name, end := range g.endpoints { // now that nothing can fail: what is made here is there to stay
 		if p.providers[name] == nil {
-			p.providers[name] = &provider{name: name, gate: limiter.New(limits(c, end.config)), stats: newProviderStats(p.sets, name)}
+			p.providers[name] = &provider{
+				name: name, gate: limiter.New(limits(c, end.config)), stats: newProviderStats(p.sets, name), health: map[string]*health{},
+			}
 		}
-		end.provider = p.providers[name]
+		end.join(p.providers[name])
+		end.ring = newKeyRing(end.config, &end.quota)
+		if len(c.Auth.Tokens) > 1 {
+			if end.provider.shares == nil {
+				end.provider.shares = limiter.NewShares(callerLines)
+			}
+			end.shares = end.provider.shares
+		}
+		end.tokens = end.stats.tokens.of(end.config.ModelFamilies)
 	}
+	if g.keys == nil {
+		g.keys = keyRings(g.endpoints)
+	}
+	for _, end := range g.endpoints {
+		end.fallbacks = destinations(end.config.Fallbacks, g.endpoints)
+	}
+	g.callers = p.newCallers(c, g.names)
 	g.routes, g.added = newTables(c.Routes, g.endpoints, loaded)
 	return g, nil
 }
@@ -124,38 +154,85 @@ func (g *generation) unpin() {
 func (p *Proxy) newEndpoint(name string, c Provider) (*endpoint, error) {
 	end := &endpoint{config: c, manners: manners(name, c)}
 	end.builtin = route{path: "/" + name + "/", below: true, strip: "/" + name, end: end}
-	if base, err := url.Parse(end.manners.BaseURL); err == nil {
-		end.host, end.scheme = base.Host, base.Scheme
-	}
 	for _, name := range slices.Sorted(maps.Keys(c.ExtraHeaders)) {
 		end.extra.Add(name, c.ExtraHeaders[name])
 	}
+	var before *endpoint
 	if old := p.current.Load(); old != nil {
-		if before := old.endpoints[name]; before != nil && sameConnections(before, end) {
-			end.client = before.client
-			return end, nil
+		before = old.endpoints[name]
+	}
+	for _, base := range append([]string{end.manners.BaseURL}, c.BaseURLs...) {
+		r, err := p.newReplica(strings.TrimRight(base, "/"), c, before)
+		if err != nil {
+			return nil, err
+		}
+		end.replicas = append(end.replicas, r)
+	}
+	return end, nil
+}
+
+// newReplica makes what speaks to one base URL, or takes over the connections that before has to it.
+func (p *Proxy) newReplica(base string, c Provider, before *endpoint) (replica, error) {
+	r := replica{base: base}
+	if u, err := url.Parse(base); err == nil {
+		r.host, r.scheme = u.Host, u.Scheme
+	}
+	if before != nil && sameConnections(before.config, c) {
+		for i := range before.replicas {
+			if before.replicas[i].base == base {
+				r.client = before.replicas[i].client
+				return r, nil
+			}
 		}
 	}
-	wanted := upstream.Config{BaseURL: end.manners.BaseURL, MaxConns: c.MaxConnsPerHost, HTTP2: c.HTTP2, Proxy: p.config.ForwardProxy}
+	wanted := upstream.Config{BaseURL: base, MaxConns: c.MaxConnsPerHost, ConnectTimeout: c.ConnectTimeout, HTTP2: c.HTTP2, Proxy: p.config.ForwardProxy}
 	var err error
 	if c.CACertPEM != "" {
 		if wanted.RootCAs, err = rootsOf(c.CACertPEM); err != nil {
-			return nil, err
+			return replica{}, err
 		}
 	}
-	end.client, err = upstream.New(wanted)
-	return end, err
+	r.client, err = upstream.New(wanted)
+	return r, err
+}
+
+// join makes e the endpoint of a provider, with the health of its replicas that is known.
+func (e *endpoint) join(of *provider) {
+	e.provider = of
+	for i := range e.replicas {
+		r := &e.replicas[i]
+		if of.health[r.base] == nil {
+			of.health[r.base] = new(health)
+		}
+		r.health = of.health[r.base]
+	}
+	maps.DeleteFunc(of.health, func(base string, _ *health) bool { return !e.has(base) })
+}
+
+// has reports whether a base URL is one of e's.
+func (e *endpoint) has(base string) bool {
+	return slices.ContainsFunc(e.replicas, func(r replica) bool { return r.base == base })
+}
+
+// closeExcept closes the connections of e that the endpoint after it, if there is one, does not go on with. What is in
+// flight on them goes on.
+func (e *endpoint) closeExcept(after *endpoint) {
+	for i := range e.replicas {
+		client := e.replicas[i].client
+		if after == nil || !slices.ContainsFunc(after.replicas, func(r replica) bool { return r.client == client }) {
+			client.Close()
+		}
+	}
 }
 
 // sameConnections reports whether two configurations of a provider can share their connections.
-func sameConnections(a, b *endpoint) bool {
-	return a.manners.BaseURL == b.manners.BaseURL && a.config.MaxConnsPerHost == b.config.MaxConnsPerHost &&
-		a.config.HTTP2 == b.config.HTTP2 && a.config.CACertPEM == b.config.CACertPEM
+func sameConnections(a, b Provider) bool {
+	return a.MaxConnsPerHost == b.MaxConnsPerHost && a.ConnectTimeout == b.ConnectTimeout && a.HTTP2 == b.HTTP2 && a.CACertPEM == b.CACertPEM
 }
 
 // limits is what a provider's gate is to hold.
 func limits(c Config, p Provider) limiter.Config {
-	l := limiter.Config{Limit: p.Concurrency, Buffer: p.BufferSize}
+	l := limiter.Config{Limit: p.Concurrency, Buffer: p.BufferSize, Callers: callerLines}
 	if !c.DropExcessRequests {
 		l.MaxBlocked = c.MaxBlocked
 	}

@@ -77,7 +77,7 @@ func (g *guest) ReadBody(k httpwasm.BodyKind, into []byte) (n int, eof bool, err
 	}
 	if k == httpwasm.RequestBody && b.src != nil && x.draft.phase == phaseRequest { // else it is held
 		most := int64(v.plugin.config.MaxBody)
-		if err := x.receive(b, min(v.read[k]+int64(len(into)), most+1)+b.cutTo-b.cutFrom, nil); err != nil {
+		if err := x.receive(b, min(v.read[k]+int64(len(into)), most+1)-b.growth(), nil); err != nil {
 			return 0, false, err
 		}
 	}

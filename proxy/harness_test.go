@@ -109,6 +109,9 @@ func (e *edge) balanced() {
 			e.t.Errorf("%s: got %v at the end, want 0", name, e.sum(name))
 		}
 	}
+	if !settles(2*time.Second, func() bool { return len(e.Unsettled()) == 0 }) {
+		e.t.Errorf("left at the end: %v", e.Unsettled())
+	}
 }
 
 // sum adds up the samples of one metric whose labels hold all the given texts.

@@ -174,6 +174,11 @@ func (x *exchange) watchAnswer(what deadline, d time.Duration) error {
 	if x.draft.failure != nil {
 		return nil
 	}
+	if total := x.course.total; !total.IsZero() && what != noDeadline {
+		if left := max(time.Until(total), time.Microsecond); d == 0 || left < d {
+			what, d = deadlineTotal, left
+		}
+	}
 	return x.watch(what, d)
 }
 

@@ -98,7 +98,7 @@ func TestEarlyAnswersToHTTP2CallersThatLeave(t *testing.T) {
 func TestRefusalComesAtOnceAlthoughTheBodyIsUnread(t *testing.T) {
 	up := newCounter()
 	e := start(t, one(provider(t, up.slow(0)), func(c *proxy.Config, _ *proxy.Provider) {
-		c.Auth.Tokens = []proxy.Secret{"token"}
+		c.Auth.Tokens = []proxy.Token{{Value: "token"}}
 		c.BodyTimeout = 300 * time.Millisecond
 	}))
 	f := func(length int, sent string, wantClose bool) {
@@ -244,7 +244,7 @@ func TestPipelinedRequestsWithoutReaderEnd(t *testing.T) {
 
 func TestRefusedCallersTakeNoPlace(t *testing.T) {
 	e := start(t, one(provider(t, echo("up")), func(c *proxy.Config, p *proxy.Provider) {
-		c.DropExcessRequests, c.Auth.Tokens = true, []proxy.Secret{"token"}
+		c.DropExcessRequests, c.Auth.Tokens = true, []proxy.Token{{Value: "token"}}
 		p.Concurrency, p.BufferSize = 1, 0
 	}))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -321,7 +321,7 @@ func TestTargetsAndMethodsThatAreNotPassedOn(t *testing.T) {
 
 func TestTokenInSeveralFormsStaysHere(t *testing.T) {
 	c := one(provider(t, echo("up")), func(c *proxy.Config, p *proxy.Provider) {
-		c.Auth.Tokens = []proxy.Secret{"token"}
+		c.Auth.Tokens = []proxy.Token{{Value: "token"}}
 		p.ExtraHeaders = map[string]string{"authorization": "Bearer internal"}
 	})
 	e := start(t, c)

@@ -115,6 +115,16 @@ func (l *lifetime) Deadline() (time.Time, bool) { return l.parent.Deadline() }
 // Value is the request's.
 func (l *lifetime) Value(key any) any { return l.parent.Value(key) }
 
+// breakUp breaks the connection that is in use, and nothing else.
+func (l *lifetime) breakUp() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if b := l.breaker; b != nil {
+		l.breaker = nil
+		b.Break()
+	}
+}
+
 // OnEnd is as upstream.Ender says.
 func (l *lifetime) OnEnd(b upstream.Breaker) {
 	l.mu.Lock()

@@ -298,7 +298,7 @@ func line(tb testing.TB, client upstream.Client, length int, plugins ...Plugin) 
 		client = &wire{address: up, length: length, lengthText: strconv.Itoa(length)}
 	}
 	if client != ownClient {
-		p.current.Load().endpoints["up"].client = client
+		p.current.Load().endpoints["up"].replicas[0].client = client
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
 	if err != nil {

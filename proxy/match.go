@@ -82,10 +82,13 @@ func (a *arrival) noRoute(path string) error {
 		return worded(errNotFound, "no provider is configured")
 	}
 	choices := []string{"/v1/*"}
-	for _, name := range a.gen.names {
+	for _, name := range a.names() {
 		choices = append(choices, "/"+name+"/*")
 	}
 	for _, r := range a.gen.routes.routes {
+		if a.caller.mayReach(r.end.name) != nil {
+			continue
+		}
 		pattern := r.host + r.path
 		if r.below {
 			pattern += "*"

@@ -24,6 +24,9 @@ type providerStats struct {
 	classes  [6]atomic.Uint64 // answers by status class; 0 is unused
 	rejected [reasons]atomic.Uint64
 	left     [clientStages]atomic.Uint64
+	tokens   tokenStats
+
+	retries, fallbacks atomic.Uint64
 
 	duration  *metrics.PrometheusHistogram
 	firstByte *metrics.PrometheusHistogram
@@ -63,7 +66,8 @@ func (p *Proxy) account(x *exchange, err error) {
 		stats, name = x.end.stats, x.end.name
 	}
 	// OpenAI's own clients leave at the end mark of a stream, before the end of its encoding has come.
-	if gone(err) && !x.done {
+	left := gone(err) && !x.done
+	if left {
 		stats.left[x.stage].Add(1)
 		x.status = statusClientGone
 	} else {
@@ -76,15 +80,23 @@ func (p *Proxy) account(x *exchange, err error) {
 	}
 	if x.reason != reasonNone {
 		stats.rejected[x.reason].Add(1)
+		if x.caller != nil {
+			x.caller.refused.Add(1)
+		}
 	}
 	x.ended = time.Now()
 	took := x.ended.Sub(x.arrived)
 	stats.duration.Update(took.Seconds())
+	x.countUsage(&stats.tokens)
+	if p.access != nil {
+		p.access.write(x, left)
+	}
 	if !p.log.Enabled(context.Background(), slog.LevelDebug) {
 		return
 	}
 	p.log.LogAttrs(context.Background(), slog.LevelDebug, "request", slog.String(keyRequest, x.id),
-		slog.String(keyProvider, name), slog.String(keyMethod, x.r.Method), slog.String(keyCaller, callerAddress(x.r, x.gen.trusted)), slog.Int(keyStatus, x.status),
+		slog.String(keyProvider, name), slog.String(keyMethod, x.r.Method), slog.String(keyCaller, callerAddress(x.r, x.gen.trusted)),
+		slog.String(keyToken, x.caller.label()), slog.Int(keyStatus, x.status), slog.Int(keyAttempts, x.attempts),
 		slog.String(keyReason, x.reason.String()), slog.Float64(keyDuration, took.Seconds()))
 }
 
@@ -105,6 +117,7 @@ type snapshot struct {
 	gates     []limiter.Stats
 	arena     [len(arenaClasses)]arena.Stats
 	plugins   []pluginSnapshot // sorted
+	callers   []*standing      // sorted
 }
 
 var arenaClasses = [...]string{"exchange", "header", "body", "long"}
@@ -144,6 +157,16 @@ func perProvider(write func(s *snapshot, of *provider)) func(*Proxy, *snapshot) 
 	}
 }
 
+// perEndpoint is a value of each provider that is configured now.
+func perEndpoint(write func(s *snapshot, of *endpoint)) func(*Proxy, *snapshot) {
+	return func(p *Proxy, s *snapshot) {
+		gen := p.current.Load()
+		for _, name := range gen.names {
+			write(s, gen.endpoints[name])
+		}
+	}
+}
+
 var families = []family{
 	{
 		"edge_requests_total", "counter", "provider, code", "Requests answered, by the answer's class (code: 1xx to 5xx). Provider none: those that were not for one provider.",
@@ -162,11 +185,39 @@ var families = []family{
 		}),
 	},
 	{
+		"edge_caller_refused_total", "counter", "caller", "Requests of a caller that Edge itself refused or could not complete; caller is the name of its token.",
+		perCaller(func(q *standing) uint64 { return q.refused.Load() }),
+	},
+	{
 		"edge_client_gone_total", "counter", "provider, stage", "Requests whose caller left before the answer was complete; stage is arriving, queued, waiting (for the first byte) or streaming.",
 		perProvider(func(s *snapshot, of *provider) {
 			for stage, name := range clientStageNames {
 				s.counter(fmt.Sprintf("{provider=%q,stage=%q}", of.name, name), of.stats.left[stage].Load())
 			}
+		}),
+	},
+	{
+		"edge_breakers_open", "gauge", "provider", "Base URLs of the provider that are left alone for a while, after failures in a row.",
+		perEndpoint(func(s *snapshot, of *endpoint) {
+			open := int64(0)
+			for i := range of.replicas {
+				if of.replicas[i].openFor() > 0 {
+					open++
+				}
+			}
+			s.gauge(fmt.Sprintf("{provider=%q}", of.name), open)
+		}),
+	},
+	{
+		"edge_retries_total", "counter", "provider", "Attempts that were made again at the same provider.",
+		perProvider(func(s *snapshot, of *provider) {
+			s.counter(fmt.Sprintf("{provider=%q}", of.name), of.stats.retries.Load())
+		}),
+	},
+	{
+		"edge_fallbacks_total", "counter", "provider", "Requests that turned to this provider because another had failed.",
+		perProvider(func(s *snapshot, of *provider) {
+			s.counter(fmt.Sprintf("{provider=%q}", of.name), of.stats.fallbacks.Load())
 		}),
 	},
 	{
@@ -180,6 +231,26 @@ var families = []family{
 	{
 		"edge_queue_wait_seconds", "histogram", "provider", "What an admitted request waited for its place and its permit together.",
 		func(p *Proxy, s *snapshot) { p.sets.queueWait.WritePrometheus(s.w) },
+	},
+	{
+		"edge_tokens_total", "counter", "provider, family, kind", "Tokens that answers say they took, by the model's family (one of the provider's model_families, or other); kind is input, cached_input (what of it the provider had in its cache) or output (reasoning included). The kinds do not overlap.",
+		perProvider(func(s *snapshot, of *provider) {
+			of.stats.tokens.each(func(family string, counts *tokenCounts) {
+				for kind, name := range tokenKindNames {
+					s.counter(fmt.Sprintf("{provider=%q,family=%q,kind=%q}", of.name, family, name), counts[kind].Load())
+				}
+			})
+		}),
+	},
+	{
+		"edge_usage_missing_total", "counter", "provider", "Answers to POST requests, of class 2xx, in JSON or server-sent events, that did not say how many tokens they took, or not so that Edge could read it: compressed, or broken off before.",
+		perProvider(func(s *snapshot, of *provider) {
+			s.counter(fmt.Sprintf("{provider=%q}", of.name), of.stats.tokens.missing.Load())
+		}),
+	},
+	{
+		"edge_access_log_dropped_total", "counter", "", "Lines of the access log that were lost because it was not read fast enough, or could not be written.",
+		func(p *Proxy, s *snapshot) { s.counter("", p.access.lost()) },
 	},
 	{
 		"edge_in_flight", "gauge", "provider", "Requests that hold a permit, streams and upgraded connections included.",
@@ -204,6 +275,26 @@ var families = []family{
 	{
 		"edge_blocked_limit", "gauge", "provider", "The most that edge_blocked may be: max_blocked, or 0 with drop_excess_requests.",
 		perGate(func(g limiter.Stats) int { return g.MaxBlocked }),
+	},
+	{
+		"edge_quota_remaining", "gauge", "provider, dimension", "What may be spent at once of the quota that the provider has announced; of several keys and models, the least by share. dimension is requests, tokens, input_tokens or output_tokens.",
+		perQuota(func(of limiter.LevelStats) int64 { return of.Remaining }),
+	},
+	{
+		"edge_quota_limit", "gauge", "provider, dimension", "The most that edge_quota_remaining may be, as the provider has announced it.",
+		perQuota(func(of limiter.LevelStats) int64 { return of.Limit }),
+	},
+	{
+		"edge_key_rests_total", "counter", "provider", "Answers 429 after which a key rests.",
+		perProvider(func(s *snapshot, of *provider) {
+			s.counter(fmt.Sprintf("{provider=%q}", of.name), of.quota.rests.Load())
+		}),
+	},
+	{
+		"edge_keys_set_aside", "gauge", "provider", "Keys that the provider has answered 401 or 403 to, and that are not used for 10 minutes.",
+		perProvider(func(s *snapshot, of *provider) {
+			s.gauge(fmt.Sprintf("{provider=%q}", of.name), of.quota.setAside(time.Now()))
+		}),
 	},
 	{
 		"edge_arena_slots", "gauge", "class", "Slots of the arena: initial_pool_size of exchange, header and body, a 32nd of that of long.",
@@ -322,6 +413,9 @@ func (p *Proxy) snapshot() snapshot {
 	}
 	s.providers = append(s.providers, &provider{name: "none", stats: p.unmatched})
 	s.plugins = p.pluginSnapshots()
+	for _, name := range p.callerNames() {
+		s.callers = append(s.callers, p.standings[name])
+	}
 	return s
 }
 

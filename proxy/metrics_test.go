@@ -9,6 +9,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/edge-proxy/edge/limiter"
+	"github.com/edge-proxy/edge/proxy/upstream"
 )
 
 var update = flag.Bool("update", false, "rewrite generated files")
@@ -68,6 +72,7 @@ func TestMetricsFollowTheRules(t *testing.T) {
 	plugin := DefaultPlugin()
 	plugin.Name, plugin.Module = "small", SmallGuest()
 	c.Plugins = []Plugin{plugin}
+	c.Auth.Tokens = []Token{{Value: "secret"}}
 	p, err := New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -78,6 +83,8 @@ func TestMetricsFollowTheRules(t *testing.T) {
 	stats.firstByte.Update(1)
 	stats.queueWait.Update(1)
 	p.plugins["small"].duration[0].Update(1)
+	said := announce(upstream.Fields{{Name: "X-Ratelimit-Remaining-Requests", Value: "3"}, {Name: "X-Ratelimit-Limit-Requests", Value: "5"}}, 200, time.Now())
+	p.providers["openai"].quota.lane(laneID{}, "keys[0]").ledger.Observe(limiter.Ticket{}, time.Now(), &said.levels)
 	var out bytes.Buffer
 	p.WriteMetrics(&out)
 

@@ -7,7 +7,6 @@ import (
 	"math/bits"
 	"strconv"
 	"strings"
-	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -26,6 +25,9 @@ var (
 	errModelType  = errors.New(`"model" is not a string`)
 	errModelText  = errors.New(`"model" is not valid Unicode`)
 	errModelLong  = errors.New(`"model" is longer than ` + strconv.Itoa(modelMaxBytes) + " bytes")
+
+	errFallbacksTwice = errors.New(`the body has a second "fallbacks"`)
+	errFallbacksType  = errors.New(`"fallbacks" is not an array`)
 )
 
 // modelSpan says what a body's top-level "model" is and where it stands. Offsets count the raw bytes of the body
@@ -38,12 +40,29 @@ type modelSpan struct {
 	end     int64  // the closing quote
 }
 
+// fallbacksSpan says where a body's top-level "fallbacks" stands. Cutting [from, to) out of the body removes the member
+// with the comma that goes with it, and leaves JSON.
+type fallbacksSpan struct {
+	present  bool
+	from, to int64
+	value    int64 // the '[' of its value
+	end      int64 // the first byte after that value
+}
+
+// The names that modelScan looks for.
+const (
+	nameModel     = "model"
+	nameFallbacks = "fallbacks"
+)
+
 // modelScan finds the top-level "model" of a JSON object that arrives in pieces, and checks the whole body against
 // the grammar of RFC 8259 on the way. Two readers that see different models in one body would let a caller past a
 // rule, so a second "model" is an error whichever way it is spelt, and the body is read to its end.
 //
 // Strings other than the model may hold any bytes but raw control characters: invalid UTF-8 is the provider's to
 // judge. Names are compared decoded and exactly: "Model" is another member.
+//
+// With wishes set it finds "fallbacks" in the same way: an array, what is in it does not matter here.
 //
 // The zero value is ready. It keeps no reference to what it was given. Not safe for concurrent use.
 type modelScan struct {
@@ -55,17 +74,33 @@ type modelScan struct {
 	state  scanState // what may come next
 	text   scanState // the string that an escape belongs to: inPlain, inName or inModel
 	then   scanState // what follows that string
-	done   uint8     // bytes read of "model" in a name; in a literal, the next in scanWords
-	digits uint8     // how many hex digits of an escape are read
-	object bool      // the innermost open value is an object
-	found  bool      // the name "model" was seen at the top level
-	unit   uint16    // the hex digits of an escape so far
-	high   uint16    // first half of a surrogate pair in the model, 0 when none is open
+	name   string    // what a top-level name is compared with: nameModel or nameFallbacks
+	comma  int64     // offset of the last comma between members; 0 before the first
+	extra  fallbacksSpan
+	wish   scanWish
+	first  bool   // "fallbacks" is the first member
+	wishes bool   // look for "fallbacks"
+	done   uint8  // bytes read of name; in a literal, the next in scanWords
+	digits uint8  // how many hex digits of an escape are read
+	object bool   // the innermost open value is an object
+	found  bool   // the name "model" was seen at the top level
+	unit   uint16 // the hex digits of an escape so far
+	high   uint16 // first half of a surrogate pair in the model, 0 when none is open
 	depth  uint16
 	size   uint16                     // bytes used of value
 	levels [modelMaxDepth / 64]uint64 // one bit a level: 1 for an object
 	value  [modelMaxBytes]byte        // the model so far, decoded
 }
+
+// scanWish is how far modelScan is with "fallbacks".
+type scanWish uint8
+
+const (
+	wishNone   scanWish = iota // not seen
+	wishValue                  // in the value
+	wishTail                   // after the value of the first member: the next name ends what is to be cut
+	wishPassed                 // behind it
+)
 
 // scanState is what modelScan expects. Between tokens white space may come too.
 type scanState uint8
@@ -77,13 +112,15 @@ const (
 	wantColon
 	wantModelColon // after the top-level name "model"
 	wantModel      // after that colon
+	wantFallbacksColon
+	wantFallbacks
 	wantValue
 	wantValueOrClose // after '['
 	wantComma        // after a value: ',' or what closes the one around it
 	wantNothing      // after the body's value
 
 	inPlain  // text of a string that matters to nobody here
-	inName   // text of a top-level name that is a prefix of "model" so far
+	inName   // text of a top-level name that is a prefix of one that is looked for so far
 	inModel  // text of the model
 	inEscape // after a backslash
 	inHex    // in the four digits of \u
@@ -149,21 +186,25 @@ func (s *modelScan) write(p []byte) {
 		ok := false
 		switch s.state {
 		case wantComma:
-			ok = s.follow(c)
+			ok = s.follow(c, at)
 		case wantColon:
 			s.state, ok = wantValue, c == ':'
 		case wantModelColon:
 			s.state, ok = wantModel, c == ':'
 		case wantName:
-			ok = c == '"' && s.openName()
+			ok = c == '"' && s.openName(at)
 		case wantNameOrClose:
-			ok = c == '"' && s.openName() || c == '}' && s.closeLevel()
+			ok = c == '"' && s.openName(at) || c == '}' && s.closeLevel(at)
 		case wantValue:
 			ok = s.open(c, at)
 		case wantValueOrClose:
-			ok = c == ']' && s.closeLevel() || s.open(c, at)
+			ok = c == ']' && s.closeLevel(at) || s.open(c, at)
 		case wantModel:
 			ok = s.openAs('"', errModelType, c, at)
+		case wantFallbacksColon:
+			s.state, ok = wantFallbacks, c == ':'
+		case wantFallbacks:
+			ok = s.openAs('[', errFallbacksType, c, at)
 		case wantObject:
 			ok = s.openAs('{', errBodyObject, c, at)
 		}
@@ -175,7 +216,8 @@ func (s *modelScan) write(p []byte) {
 }
 
 // end reports what the pieces held; it is called after the last one. The error is the first fault in the body and
-// wraps one of errBodyJSON, errBodyObject, errBodyDepth, errModelTwice, errModelType, errModelText and errModelLong.
+// wraps one of errBodyJSON, errBodyObject, errBodyDepth, errModelTwice, errModelType, errModelText, errModelLong, errFallbacksTwice
+// and errFallbacksType.
 // Cost: one allocation, the model.
 func (s *modelScan) end() (modelSpan, error) {
 	switch {
@@ -186,6 +228,9 @@ func (s *modelScan) end() (modelSpan, error) {
 	}
 	return modelSpan{present: s.found, model: string(s.value[:s.size]), start: s.start, rest: s.rest, end: s.stop}, nil
 }
+
+// fallbacks is where the member of that name stands, once end has found no fault.
+func (s *modelScan) fallbacks() fallbacksSpan { return s.extra }
 
 // fail keeps the first fault and ends the scan.
 func (s *modelScan) fail(fault error, found string, at int64) {
@@ -202,7 +247,7 @@ func (s *modelScan) unexpected(c byte, at int64) {
 	s.fail(errBodyJSON, "unexpected "+found, at)
 }
 
-// openAs begins the body or the model, which only values that begin with want can be.
+// openAs begins the body, the model or the fallbacks, which only values that begin with want can be.
 func (s *modelScan) openAs(want byte, fault error, c byte, at int64) bool {
 	if !s.open(c, at) {
 		return false
@@ -211,6 +256,8 @@ func (s *modelScan) openAs(want byte, fault error, c byte, at int64) bool {
 		s.fail(fault, "it begins with "+strconv.QuoteRune(rune(c)), at)
 	} else if want == '"' {
 		s.state, s.start = inModel, at+1
+	} else if want == '[' {
+		s.wish, s.extra.value = wishValue, at
 	}
 	return true
 }
@@ -237,11 +284,26 @@ func (s *modelScan) open(c byte, at int64) bool {
 }
 
 // openName begins the name of a member.
-func (s *modelScan) openName() bool {
+func (s *modelScan) openName(at int64) bool {
 	if s.state, s.then, s.done = inPlain, wantColon, 0; s.depth == 1 {
-		s.state = inName
+		s.state, s.name = inName, nameModel
+		if s.wishes {
+			s.openWish(at)
+		}
 	}
 	return true
+}
+
+// openWish notes where a top-level name begins, as far as "fallbacks" is not behind it.
+func (s *modelScan) openWish(at int64) {
+	switch s.wish {
+	case wishNone:
+		if s.extra.from = s.comma; s.comma == 0 {
+			s.extra.from = at
+		}
+	case wishTail:
+		s.wish, s.extra.to = wishPassed, at
+	}
 }
 
 func (s *modelScan) openLevel(object bool, at int64) {
@@ -259,25 +321,36 @@ func (s *modelScan) openLevel(object bool, at int64) {
 }
 
 // closeLevel ends the innermost object or array.
-func (s *modelScan) closeLevel() bool {
+func (s *modelScan) closeLevel(at int64) bool {
 	s.depth--
 	if s.state = wantComma; s.depth == 0 {
 		s.state = wantNothing
 		return true
 	}
+	if s.wish == wishValue && s.depth == 1 {
+		s.closeWish(at + 1)
+	}
 	s.object = s.levels[(s.depth-1)/64]>>((s.depth-1)%64)&1 != 0
 	return true
 }
 
+// closeWish ends the value of "fallbacks".
+func (s *modelScan) closeWish(end int64) {
+	s.wish, s.extra.end, s.extra.to = wishPassed, end, end
+	if s.first { // the comma after it is to go, if there is one
+		s.wish = wishTail
+	}
+}
+
 // follow takes what may come after a value inside another.
-func (s *modelScan) follow(c byte) bool {
+func (s *modelScan) follow(c byte, at int64) bool {
 	switch {
 	case c == ',' && s.object:
-		s.state = wantName
+		s.state, s.comma = wantName, at
 	case c == ',':
 		s.state = wantValue
 	case c == '}' && s.object, c == ']' && !s.object:
-		return s.closeLevel()
+		return s.closeLevel(at)
 	}
 	return c == ','
 }
@@ -326,127 +399,6 @@ func (s *modelScan) skim(p []byte, i int) int {
 			s.state, s.text = inEscape, inPlain
 			return i + 1
 		}
-	}
-}
-
-// read takes text that has to be known, byte by byte.
-func (s *modelScan) read(p []byte, i int) int {
-	for text := s.state; i < len(p) && s.state == text; i++ {
-		c, at := p[i], s.base+int64(i)
-		switch {
-		case c == '"':
-			s.closeText(at)
-		case c == '\\':
-			s.state, s.text = inEscape, text
-		case c < ' ':
-			s.unexpected(c, at)
-		case text == inName:
-			s.matchName(rune(c))
-		default:
-			s.keep(c, at)
-		}
-	}
-	return i
-}
-
-// escape takes the byte after a backslash.
-func (s *modelScan) escape(p []byte, i int) int {
-	c, at := p[i], s.base+int64(i)
-	switch known := scanEscapes[c]; {
-	case c == 'u':
-		s.state, s.unit, s.digits = inHex, 0, 0
-	case known == 0:
-		s.unexpected(c, at)
-	default:
-		s.state = s.text
-		s.unescaped(rune(known), at)
-	}
-	return i + 1
-}
-
-// hex takes the four digits of \u.
-func (s *modelScan) hex(p []byte, i int) int {
-	for ; i < len(p) && s.state == inHex; i++ {
-		digit, at := scanHex[p[i]], s.base+int64(i)
-		s.unit, s.digits = s.unit<<4|uint16(digit&0xf), s.digits+1
-		switch {
-		case digit == 0:
-			s.unexpected(p[i], at)
-		case s.digits == 4:
-			s.state = s.text
-			s.unescaped(rune(s.unit), at)
-		}
-	}
-	return i
-}
-
-// unescaped takes what an escape stands for: a character or half of a surrogate pair. Its last byte is at.
-func (s *modelScan) unescaped(r rune, at int64) {
-	switch {
-	case s.text == inPlain:
-		return
-	case s.text == inName:
-		s.matchName(r)
-		return
-	case s.high == 0 && r >= 0xd800 && r < 0xdc00:
-		s.high = uint16(r)
-		return
-	case s.high != 0:
-		r, s.high = utf16.DecodeRune(rune(s.high), r), 0
-		if r == utf8.RuneError {
-			s.fail(errModelText, "lone surrogate before the escape that ends", at)
-			return
-		}
-	case utf16.IsSurrogate(r):
-		s.fail(errModelText, "lone surrogate ends", at)
-		return
-	}
-	var room [utf8.UTFMax]byte
-	for _, c := range utf8.AppendRune(room[:0], r) {
-		s.keep(c, at)
-	}
-}
-
-// matchName compares one more character of a top-level name with "model".
-func (s *modelScan) matchName(r rune) {
-	if int(s.done) == len("model") || rune("model"[s.done]) != r {
-		s.state = inPlain
-		return
-	}
-	s.done++
-}
-
-// keep takes one raw byte of the model. closeText checks that such bytes make UTF-8.
-func (s *modelScan) keep(c byte, at int64) {
-	switch {
-	case s.high != 0:
-		s.fail(errModelText, "lone surrogate before the character", at)
-	case s.size == modelMaxBytes:
-		s.fail(errModelLong, "it goes on", at)
-	default:
-		s.value[s.size] = c
-		s.size++
-		if c == '/' && s.rest == 0 {
-			s.rest = at + 1
-		}
-	}
-}
-
-// closeText ends a top-level name that may be "model", or the model.
-func (s *modelScan) closeText(at int64) {
-	model := s.state == inModel
-	s.state = s.then
-	switch {
-	case model && s.high != 0:
-		s.fail(errModelText, "lone surrogate before the quote", at)
-	case model && !utf8.Valid(s.value[:s.size]):
-		s.fail(errModelText, "invalid UTF-8 in the value that ends", at)
-	case model:
-		s.stop = at
-	case int(s.done) == len("model") && s.found:
-		s.fail(errModelTwice, "its name ends", at)
-	case int(s.done) == len("model"):
-		s.found, s.state = true, wantModelColon
 	}
 }
 

@@ -455,6 +455,7 @@ func BenchmarkModelScan(b *testing.B) {
 		name string
 		body []byte
 	}{
+		{"first/1KB", scanBody(1_000, true, prose[:20])},
 		{"first/100KB", scanBody(100_000, true, prose)},
 		{"last/100KB", scanBody(100_000, false, prose)},
 		{"first/10MB", scanBody(10_000_000, true, prose)},
@@ -473,7 +474,7 @@ func BenchmarkModelScan(b *testing.B) {
 			b.ReportAllocs()
 			var s modelScan
 			for b.Loop() {
-				s = modelScan{}
+				s = modelScan{wishes: true}
 				for rest := c.body; len(rest) > 0; {
 					n := min(16<<10, len(rest)) // an arena slot
 					s.write(rest[:n])

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/edge-proxy/edge/limiter"
 	"github.com/edge-proxy/edge/proxy/upstream"
@@ -16,7 +17,8 @@ import (
 
 const maxModelList = 4 << 20 // bytes of one provider's list
 
-// listModels answers GET /v1/models with what all providers list, each id behind its provider's name. Left out
+// listModels answers GET /v1/models with what all providers list that the caller may use, as far as it may ask for it, each
+// id behind its provider's name when there are several. Left out
 // are providers that have no such list, cannot admit at once or do not answer within queue_timeout. The caller's
 // own credentials go to none of them: they are meant for one, and nobody says for which.
 //
@@ -24,9 +26,10 @@ const maxModelList = 4 << 20 // bytes of one provider's list
 func (x *exchange) listModels() error {
 	ctx, cancel := context.WithTimeout(x.ctx, x.gen.config.QueueTimeout)
 	defer cancel()
-	lists := make([][]map[string]json.RawMessage, len(x.gen.names))
+	names := x.names()
+	lists := make([][]map[string]json.RawMessage, len(names))
 	var all sync.WaitGroup
-	for i, name := range x.gen.names {
+	for i, name := range names {
 		key, err := x.gen.keys.Key(name, "") // here: a panic of a KeySource's must not end the process
 		if err == nil {
 			all.Go(func() { lists[i] = x.modelsOf(ctx, x.gen.endpoints[name], key) })
@@ -63,7 +66,14 @@ func (x *exchange) modelsOf(ctx context.Context, end *endpoint, key Secret) []ma
 	if end.manners.ModelList == "" {
 		return nil
 	}
-	place, ok := end.gate.TryEnter(limiter.Request{})
+	asks := x.caller.request()
+	if end.shares != nil {
+		if !end.shares.Take(asks, room(&x.gen.config, &end.config), time.Since(processStart)) {
+			return nil
+		}
+		defer end.shares.Give(asks)
+	}
+	place, ok := end.gate.TryEnter(asks)
 	if !ok {
 		return nil
 	}
@@ -81,11 +91,9 @@ func (x *exchange) modelsOf(ctx context.Context, end *endpoint, key Secret) []ma
 	for _, field := range end.extra {
 		q.Fields.Set(field.Name, field.Value)
 	}
-	if key != "" {
-		q.Fields.Set(end.manners.KeyHeader, end.manners.KeyPrefix+key.Reveal())
-	}
+	end.putKey(&q, key)
 	var a upstream.Response
-	if err := end.client.Do(ctx, &q, &a); err != nil {
+	if err := end.do(ctx, &q, &a); err != nil {
 		return nil
 	}
 	defer a.Body.Close()
@@ -96,7 +104,7 @@ func (x *exchange) modelsOf(ctx context.Context, end *endpoint, key Secret) []ma
 	if err != nil || a.Status != http.StatusOK || len(body) > maxModelList {
 		return nil
 	}
-	models, err := prefixed(body, end.name)
+	models, err := x.listed(body, end.name)
 	if err != nil {
 		return nil
 	}
@@ -105,25 +113,32 @@ func (x *exchange) modelsOf(ctx context.Context, end *endpoint, key Secret) []ma
 
 var errNoModelList = errors.New("proxy: not a list of models")
 
-// prefixed puts the provider's name before the id of each model of an OpenAI-like list, and leaves the rest of
-// it as it is.
-func prefixed(list []byte, name string) ([]map[string]json.RawMessage, error) {
+// listed returns what of a provider's OpenAI-like list the caller may ask for. Where there are several providers it puts
+// the provider's name before each id, and leaves the rest as it is.
+func (x *exchange) listed(list []byte, provider string) ([]map[string]json.RawMessage, error) {
 	var shape struct {
 		Data []map[string]json.RawMessage `json:"data"`
 	}
 	if err := json.Unmarshal(list, &shape); err != nil {
 		return nil, err
 	}
+	own := shape.Data[:0]
 	for _, model := range shape.Data {
 		var id string
 		if err := json.Unmarshal(model["id"], &id); err != nil || id == "" {
 			return nil, errNoModelList
 		}
-		named, err := json.Marshal(name + "/" + id)
-		if err != nil {
-			return nil, err
+		if x.caller.mayAsk(provider, id) != nil {
+			continue
 		}
-		model["id"] = named
+		if len(x.names()) > 1 {
+			named, err := json.Marshal(provider + "/" + id)
+			if err != nil {
+				return nil, err
+			}
+			model["id"] = named
+		}
+		own = append(own, model)
 	}
-	return shape.Data, nil
+	return own, nil
 }

@@ -165,7 +165,7 @@ func TestRoutePluginSeesTheRequestAsTheCallerSentIt(t *testing.T) {
 	e := start(t, one(provider(t, mirror), before(script(t, "look", `
 		q: set 0 x-seen {uri} {0:authorization}
 		q: uri /up/changed?b`, requestOnly)), func(c *proxy.Config, p *proxy.Provider) {
-		c.Auth.Tokens = []proxy.Secret{"token"}
+		c.Auth.Tokens = []proxy.Token{{Value: "token"}}
 		p.Keys = []proxy.Key{{Value: "key", Weight: 1}}
 	}))
 	_, got := call(t, client(t), "GET", e.url+"/up/a?b", "", "Authorization", "Bearer token")
@@ -182,7 +182,7 @@ func TestNoPluginSeesTheProvidersKeyOrEdgesToken(t *testing.T) {
 		q: log spy {0:authorization} {0:x-api-key} {uri} {0:x-extra} end
 		s: log spy {0:authorization} {1:authorization} end`)), func(c *proxy.Config, p *proxy.Provider) {
 		c.Logger = log.logger()
-		c.Auth.Tokens = []proxy.Secret{"the-token"}
+		c.Auth.Tokens = []proxy.Token{{Value: "the-token"}}
 		p.Keys = []proxy.Key{{Value: "the-key", Weight: 1}}
 		p.ExtraHeaders = map[string]string{"X-Extra": "the-extra"}
 	}))

@@ -26,8 +26,9 @@ type Proxy struct {
 
 	// Fixed after New.
 	log      *slog.Logger
-	tag      string // of this process, in request ids
-	via      string // of this process, in Via
+	access   *accessLog // nil: off
+	tag      string     // of this process, in request ids
+	via      string     // of this process, in Via
 	sweeper  *sweeper
 	sets     histogramSets
 	version  string
@@ -42,6 +43,7 @@ type Proxy struct {
 	config    Config
 	providers map[string]*provider
 	plugins   map[string]*pluginStats // by name; they outlive generations
+	standings map[string]*standing    // by the token's name; so too
 
 	// Changed by Reload, one at a time, and Close.
 	reloading sync.Mutex
@@ -68,7 +70,7 @@ func New(c Config) (*Proxy, error) {
 		c.Logger = slog.Default()
 	}
 	tag := processTag()
-	p := &Proxy{log: c.Logger, tag: tag, via: "1.1 edge-" + tag, sets: newHistogramSets(), version: versionOf(c), providers: map[string]*provider{}, plugins: map[string]*pluginStats{}}
+	p := &Proxy{log: c.Logger, tag: tag, via: "1.1 edge-" + tag, sets: newHistogramSets(), version: versionOf(c), providers: map[string]*provider{}, plugins: map[string]*pluginStats{}, standings: map[string]*standing{}}
 	c, err := complete(c)
 	if err != nil {
 		return nil, err
@@ -80,6 +82,9 @@ func New(c Config) (*Proxy, error) {
 		return nil, err
 	}
 	p.sweeper = newSweeper()
+	if c.AccessLog != nil {
+		p.access = newAccessLog(c.AccessLog, c.AccessFormat)
+	}
 	return p, nil
 }
 
@@ -172,9 +177,7 @@ func (p *Proxy) swap(c Config, loaded map[string]*loadedPlugin) error {
 	p.current.Store(next)
 	if old != nil {
 		for name, end := range old.endpoints {
-			if now := next.endpoints[name]; now == nil || now.client != end.client {
-				end.client.Close() // what is in flight on it goes on
-			}
+			end.closeExcept(next.endpoints[name])
 		}
 	}
 	return nil
@@ -210,12 +213,13 @@ func (p *Proxy) close() {
 	p.callouts.Wait()
 	p.closeHost()
 	for _, end := range p.current.Load().endpoints {
-		end.client.Close()
+		end.closeExcept(nil)
 	}
 	for _, provider := range p.providers {
 		provider.gate.Close()
 	}
 	p.sweeper.close()
+	p.access.close()
 }
 
 // ServeHTTP takes one request through the line and accounts for it.
@@ -241,11 +245,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.greet()
 	case x.committed || gone(err) || errors.Is(err, errPluginReset):
 		p.account(x, err)
-		x.breakOff()
+		x.breakOff(err)
 		// The caller must see that its answer is not whole: HTTP/1.1 without a last chunk, HTTP/2 a reset.
 		panic(http.ErrAbortHandler)
 	default:
 		x.leave() // no permit is held while a caller takes its error
+		x.discharge()
 		x.refuse(err)
 	}
 	p.account(x, err)
@@ -289,27 +294,10 @@ func (x *exchange) ask() error {
 	if err := x.resolve(); err != nil { // /v1: the provider that the body's model names
 		return err
 	}
-	if !watchesUnread { // this system tells of lost callers only once their content was read
-		if err := x.hold(); err != nil {
-			return err
-		}
-	}
-	if err := x.enter(); err != nil { // a place: in flight or in the queue
+	if err := x.allow(); err != nil { // what the caller may use
 		return err
 	}
-	if err := x.hold(); err != nil { // the content, as far as one slot goes
-		return err
-	}
-	if err := x.admit(); err != nil { // a permit
-		return err
-	}
-	if err := x.compose(); err != nil { // the request as the provider will get it, but for the key
-		return err
-	}
-	if err := x.providerPlugins(); err != nil || x.draft.answered {
-		return err
-	}
-	return x.forward() // until the head of the answer
+	return x.attemptAll()
 }
 
 // errGreeting ends a GET / without an error.
@@ -322,13 +310,20 @@ func (x *exchange) greet() {
 	h["X-Edge-Request-Id"] = []string{x.id}
 	x.readUp()
 	x.closeAfter(h)
-	_, _ = io.WriteString(x.w, greeting) // a caller that has left is told nothing
+	written, _ := io.WriteString(x.w, greeting) // a caller that has left is told nothing
+	x.sent += int64(written)
 }
 
-// breakOff makes sure that an HTTP/1.0 caller, to whom the end of the connection is the end of the answer, sees
-// a reset instead.
-func (x *exchange) breakOff() {
+// breakOff sends the head that the answer has, if that was to go with the content: a client that got nothing sends its
+// request again by itself (RFC 9112, section 9.3.1). And it makes sure that an HTTP/1.0 caller, to whom the end of the
+// connection is the end of the answer, sees a reset instead.
+func (x *exchange) breakOff(err error) {
 	x.broken = true
+	if x.committed && x.sent == 0 && !gone(err) {
+		control := http.NewResponseController(x.w)
+		_ = control.SetWriteDeadline(time.Now().Add(x.gen.config.WriteTimeout)) // not every server can
+		_ = control.Flush()                                                     // an error means that the connection has ended
+	}
 	if x.r.ProtoMajor == 1 && x.r.ProtoMinor == 0 && x.conn != nil && x.conn.tcp != nil {
 		_ = x.conn.tcp.SetLinger(0) // it is going to be closed; an error means that it is
 	}

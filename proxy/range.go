@@ -54,7 +54,7 @@ func rangeFaults(path string, v reflect.Value) (faults []Fault) {
 			at := joinPath(path, field.Tag.Get("section"), key)
 			if wanted, ok := field.Tag.Lookup("range"); ok {
 				if got, ok := inRange(v.Field(i), wanted); !ok {
-					faults = append(faults, Fault{at, got, strings.NewReplacer("..", " to ", "|", ", ").Replace(wanted)})
+					faults = append(faults, Fault{at, got, strings.NewReplacer("..", " to ", "|", ", ").Replace(strings.TrimPrefix(wanted, "|"))})
 				}
 				continue
 			}

@@ -30,6 +30,7 @@ func (x *exchange) reply() error {
 	if bodyless(x.r.Method, a.Status) { // Edge and plugins may have made content all the same
 		a.Body.Close()
 		x.leave()
+		x.discharge()
 		a.Body = http.NoBody
 	}
 	h := x.w.Header()
@@ -46,7 +47,11 @@ func (x *exchange) reply() error {
 			return x.writing(err)
 		}
 	}
-	if err := x.copyBody(a, control); err != nil {
+	x.beginUsage(h)
+	x.keepStreamAlive(h)
+	err := x.copyBody(a, control)
+	x.alive.end(x, err != nil)
+	if err != nil {
 		return err
 	}
 	for _, name := range a.TrailerNames {
@@ -90,22 +95,18 @@ func (x *exchange) copyBody(a *upstream.Response, control *http.ResponseControll
 			}
 			a.Body.Close()
 			x.leave()
+			x.discharge()
 		}
 		if n > 0 {
 			piece := buffer.bytes[:n]
 			if err := x.watchAnswer(deadlineWrite, x.gen.config.WriteTimeout); err != nil {
 				return err
 			}
-			written, err := x.w.Write(piece)
-			x.sent += int64(written)
-			x.done = bytes.HasSuffix(bytes.TrimRight(piece, "\r\n"), []byte("data: [DONE]"))
-			if err != nil {
+			if err := x.send(piece, readErr == nil, control); err != nil {
 				return x.writing(err)
 			}
-			if readErr == nil && x.sent != a.Length { // at the end net/http flushes by itself
-				if err := control.Flush(); err != nil {
-					return x.writing(err)
-				}
+			if x.usage.state == usageReading {
+				x.usage.see(x, piece)
 			}
 		}
 		if readErr != nil {
@@ -115,6 +116,22 @@ func (x *exchange) copyBody(a *upstream.Response, control *http.ResponseControll
 			buffer.lengthen(x)
 		}
 	}
+}
+
+// send writes a piece to the caller. If more is to come it is flushed; at the end net/http does that by itself.
+func (x *exchange) send(piece []byte, more bool, control *http.ResponseController) error {
+	if x.alive != nil {
+		x.alive.mu.Lock()
+		defer x.alive.mu.Unlock()
+		x.alive.note(piece)
+	}
+	written, err := x.w.Write(piece)
+	x.sent += int64(written)
+	x.done = bytes.HasSuffix(bytes.TrimRight(piece, "\r\n"), []byte("data: [DONE]"))
+	if err == nil && more && x.sent != x.answer.Length {
+		err = control.Flush()
+	}
+	return err
 }
 
 // copyBuffer is what an answer passes through: a slot, a long block, or memory of the heap's under HTTP/2: there
@@ -203,6 +220,7 @@ func (x *exchange) copyFields(h http.Header, fields upstream.Fields) {
 		h["Content-Type"] = nil // net/http guesses one otherwise
 	}
 	h["X-Edge-Request-Id"] = last(append(values, x.id))
+	x.tellAttempts(h)
 	x.closeAfter(h)
 }
 

@@ -148,7 +148,7 @@ func TestConfiguredRoutes(t *testing.T) {
 
 func TestCallersCredentials(t *testing.T) {
 	e := start(t, two(t, func(c *proxy.Config) {
-		c.Auth.Tokens = []proxy.Secret{"first", "tok"}
+		c.Auth.Tokens = []proxy.Token{{Value: "first"}, {Value: "tok"}}
 		open := c.Providers["a"]
 		open.Keys = nil
 		c.Providers["own"] = open

@@ -15,6 +15,7 @@ type Status struct {
 	Buffered  int64            `json:"buffered_bytes"`
 	Upgraded  int64            `json:"upgraded_connections"`
 	Providers []ProviderStatus `json:"providers"`
+	Callers   []CallerStatus   `json:"callers"`
 	Arena     []ClassStatus    `json:"arena"`
 }
 
@@ -29,9 +30,23 @@ type ProviderStatus struct {
 	Blocked        int     `json:"blocked"`
 	MaxBlocked     int     `json:"max_blocked"`
 	ExpectedWaitMS float64 `json:"expected_wait_ms"`
+	Retries        uint64  `json:"retries"`
+	Fallbacks      uint64  `json:"fallbacks"` // to this provider
 	Answered       uint64  `json:"answered"`
 	Refused        uint64  `json:"refused"`
 	ClientGone     uint64  `json:"client_gone"`
+
+	Replicas []ReplicaStatus `json:"replicas"`
+	Quotas   []QuotaStatus   `json:"quotas"` // what the provider has announced; those used last, maxQuotaStatus at most
+	Keys     []KeyStatus     `json:"keys"`   // those that stand in the configuration and are enabled
+}
+
+// ReplicaStatus is one base URL of a provider.
+type ReplicaStatus struct {
+	BaseURL  string  `json:"base_url"`
+	InFlight int64   `json:"in_flight"`
+	Failures uint32  `json:"failures"`     // in a row
+	OpenSec  float64 `json:"open_seconds"` // until a request is let through again; 0 while the breaker is closed
 }
 
 // ClassStatus is one of the arena's classes.
@@ -51,6 +66,7 @@ func (p *Proxy) Status() Status {
 		Version: p.version, UptimeSec: time.Since(processStart).Seconds(), Draining: p.draining.Load(),
 		Requests: p.inside.Load(), Buffered: p.buffered.Load(), Upgraded: p.upgraded.Load(), Providers: []ProviderStatus{},
 	}
+	out.Callers = p.callerStatus()
 	endpoints := p.current.Load().endpoints
 	for i, gate := range s.gates {
 		of := s.providers[i]
@@ -58,9 +74,16 @@ func (p *Proxy) Status() Status {
 			Name: of.name, InFlight: gate.InFlight, Concurrency: gate.Limit, Waiting: gate.Waiting, BufferSize: gate.Buffer,
 			Blocked: gate.Blocked, MaxBlocked: gate.MaxBlocked, ExpectedWaitMS: of.gate.ExpectedWait().Seconds() * 1000,
 		}
+		one.Quotas = of.quota.status(time.Now())
+		one.Keys = []KeyStatus{}
 		if end := endpoints[of.name]; end != nil {
 			one.BaseURL = end.manners.BaseURL
+			for i := range end.replicas {
+				one.Replicas = append(one.Replicas, end.replicas[i].status())
+			}
+			one.Keys = end.ring.status(time.Now())
 		}
+		one.Retries, one.Fallbacks = of.stats.retries.Load(), of.stats.fallbacks.Load()
 		for class := range of.stats.classes {
 			one.Answered += of.stats.classes[class].Load()
 		}

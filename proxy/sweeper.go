@@ -143,6 +143,10 @@ func (s *sweeper) sweepShard(shard *sweepShard, at uint64, everybody bool) (coun
 			x.expire(what)
 			continue
 		}
+		if what, ok := x.comment.fire(at); ok {
+			x.expire(what)
+			continue
+		}
 		if x.ctx.Err() != nil { // its caller has left, or did so just now, as net/http has seen
 			continue
 		}

@@ -10,8 +10,8 @@ import (
 )
 
 // upgrade joins the caller's connection and the provider's after a 101 (RFC 9110, section 7.8), until
-// either side closes, nothing moves for the stream-idle timeout, or the drain ends. The permit is held for
-// all that time.
+// either side closes, nothing moves for the stream-idle timeout, the total timeout has passed, or the drain
+// ends. The permit is held for all that time.
 func (x *exchange) upgrade() error {
 	up := x.answer.Upgraded
 	defer up.Close()
@@ -68,7 +68,7 @@ func (x *exchange) pump(to io.Writer, from io.Reader) (moved int64) {
 	slot := x.p.bodies.Take(x.hint)
 	defer slot.Give()
 	for {
-		if x.watch(deadlineIdle, x.end.config.StreamIdleTimeout) != nil {
+		if x.watchAnswer(deadlineIdle, x.end.config.StreamIdleTimeout) != nil {
 			return moved
 		}
 		n, err := from.Read(slot.P()[:])

@@ -61,7 +61,7 @@ func TestValidateReadsFiles(t *testing.T) {
 		t.Errorf("got %d, %q, %q", code, out, errs)
 	}
 	doc, prov, _ := configure(flags{}, environ)
-	if got := doc.Providers["openai"].Keys[0].Value.Reveal() + doc.Admin.Token.Reveal() + doc.Auth.Tokens[1].Reveal(); got != "sk-1admb" {
+	if got := doc.Providers["openai"].Keys[0].Value.Reveal() + doc.Admin.Token.Reveal() + doc.Auth.Tokens[1].Value.Reveal(); got != "sk-1admb" {
 		t.Errorf("got %q from the files", got)
 	}
 	if got := prov.of("admin.token").String(); got != "env EDGE_ADMIN_TOKEN_FILE" {
@@ -152,7 +152,8 @@ func TestConfigShowsValuesAndSources(t *testing.T) {
 	f("client/queue_timeout_in_seconds", 1.5, "env EDGE_QUEUE_TIMEOUT")
 	f("client/max_header_kb", 512.0, "env EDGE_MAX_HEADER")
 	f("client/initial_pool_size", 1000.0, "profile balanced")
-	f("auth/tokens", []any{"***", "***"}, "env EDGE_AUTH_TOKENS")
+	f("auth/tokens/1/value", "***", "env EDGE_AUTH_TOKENS")
+	f("auth/tokens/1/concurrency", 0.0, "default")
 	f("providers/openai/keys/0/value", "***", "env OPENAI_API_KEY")
 	f("providers/openai/keys/0/weight", 1.0, "default")
 	f("providers/openai/network_config/base_url", "https://api.openai.com", "default")

@@ -39,10 +39,15 @@ func (l *leaf) fromText(text string) (reflect.Value, error) {
 		Environment: map[string]string{variable: text},
 		FuncMap: map[reflect.Type]env.ParserFunc{
 			reflect.TypeFor[bool](): parseBool,
-			reflect.TypeFor[int]():  func(s string) (any, error) { return strconv.Atoi(s) }, // env/v11's own has 32 bits
-			secretType:              func(s string) (any, error) { return proxy.Secret(s), nil },
-			durationType:            func(s string) (any, error) { return l.duration(s) },
-			sizeType:                func(s string) (any, error) { return l.size(s) },
+			switchType: func(s string) (any, error) {
+				on, err := parseBool(s)
+				b, _ := on.(bool)
+				return &b, err
+			},
+			reflect.TypeFor[int](): func(s string) (any, error) { return strconv.Atoi(s) }, // env/v11's own has 32 bits
+			secretType:             func(s string) (any, error) { return proxy.Secret(s), nil },
+			durationType:           func(s string) (any, error) { return l.duration(s) },
+			sizeType:               func(s string) (any, error) { return l.size(s) },
 		},
 	})
 	if err != nil {
@@ -70,6 +75,9 @@ func (l *leaf) fromNode(n *node) (reflect.Value, error) {
 	case l.typ.Kind() == reflect.Bool && n.kind == isBool:
 		value.SetBool(n.text == "true")
 		err = nil
+	case l.typ == switchType && n.kind == isBool:
+		value.Set(reflect.ValueOf(new(n.text == "true")))
+		err = nil
 	case l.typ.Kind() == reflect.Int && n.kind == isNumber:
 		var i int64
 		i, err = strconv.ParseInt(n.text, 10, strconv.IntSize)
@@ -92,7 +100,7 @@ func (l *leaf) wanted() string {
 		return joinNonEmpty(", ", "a size such as 64MiB or a number of "+l.unitName, bounds)
 	}
 	switch l.typ.Kind() {
-	case reflect.Bool:
+	case reflect.Bool, reflect.Pointer:
 		return "true or false"
 	case reflect.Int:
 		return joinNonEmpty(", ", "a whole number", bounds)

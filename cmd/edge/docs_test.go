@@ -26,7 +26,7 @@ const docsFile = "../../docs/config.md"
 // TestConfigDocs compares docs/config.md with what the structs say; -update writes it.
 func TestConfigDocs(t *testing.T) {
 	d := docs{sentences: map[string]string{}}
-	for _, file := range []string{"document.go", "../../proxy/config.go", "../../proxy/plugin.go", "../../proxy/admin/config.go"} {
+	for _, file := range []string{"document.go", "../../proxy/config.go", "../../proxy/provider.go", "../../proxy/plugin.go", "../../proxy/admin/config.go"} {
 		if err := d.parse(file); err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +78,7 @@ func (d *docs) parse(file string) error {
 
 const docsIntro = `# Configuration
 
-Generated from the structs in ` + "`cmd/edge/document.go`, `proxy/config.go`, `proxy/plugin.go` and `proxy/admin/config.go`" + `; ` + "`go test ./cmd/edge -run TestConfigDocs -update`" + ` writes it anew.
+Generated from the structs in ` + "`cmd/edge/document.go`, `proxy/config.go`, `proxy/provider.go`, `proxy/plugin.go` and `proxy/admin/config.go`" + `; ` + "`go test ./cmd/edge -run TestConfigDocs -update`" + ` writes it anew.
 
 A value is taken from the highest source that gives it: default < profile < JSON file (` + "`-config FILE` or `EDGE_CONFIG`" + `)
 < ` + "`EDGE_CONFIG_JSON`" + ` (a whole document in one variable) < ` + "`EDGE_*`" + ` variables < flags (` + "`-listen`, `-admin`" + `). Objects merge by
@@ -148,6 +148,9 @@ func (d *docs) rows(v reflect.Value, sh *shape, path []string, prefix string) {
 			elem = reflect.ValueOf(proxy.DefaultPlugin())
 		}
 		at := append(path[:len(path)-1:len(path)-1], path[len(path)-1]+"[]")
+		if sh.short != nil {
+			d.short(sh, at, prefix)
+		}
 		d.rows(elem, sh.elem, at, prefix+"_<N>_")
 	case sh.kind == objectShape && len(path) > 0 && path[0] == "provider_defaults":
 	case sh.kind == objectShape:
@@ -159,6 +162,11 @@ func (d *docs) rows(v reflect.Value, sh *shape, path []string, prefix string) {
 			d.rows(inner, m.shape, append(slices.Clip(path), m.key), prefix+m.prefix)
 		}
 	}
+}
+
+// short is the row of a list's variable that has its elements' short values.
+func (d *docs) short(sh *shape, at []string, variable string) {
+	fmt.Fprintf(d, "| `%s` | `%s` | list of %ss |  |  | Each element's %s alone. |\n", join(at), variable, strings.ToLower(sh.short.shape.leaf.typ.Name()), sh.short.key)
 }
 
 func (d *docs) row(v reflect.Value, sh *shape, at []string, variable string) {
@@ -182,7 +190,9 @@ func (d *docs) row(v reflect.Value, sh *shape, at []string, variable string) {
 	case l.typ == sizeType:
 		kind = "size, " + l.unitName
 	case l.secret():
-		kind = map[bool]string{true: "secret", false: "list of secrets"}[l.typ == secretType]
+		kind = "secret"
+	case l.typ == switchType:
+		kind, shown = "bool", "true"
 	case l.typ == settingsType:
 		kind = "any value"
 	case l.typ.Kind() == reflect.Slice:
@@ -195,7 +205,7 @@ func (d *docs) row(v reflect.Value, sh *shape, at []string, variable string) {
 	if v.IsZero() && (l.typ.Kind() == reflect.Slice || l.typ.Kind() == reflect.Map || l.typ.Kind() == reflect.String) {
 		shown = ""
 	}
-	bounds := strings.ReplaceAll(strings.Replace(l.bounds, "..", " to ", 1), "|", ", ")
+	bounds := strings.ReplaceAll(strings.Replace(strings.TrimPrefix(l.bounds, "|"), "..", " to ", 1), "|", ", ")
 	fmt.Fprintf(d, "| `%s` | `%s` | %s | %s | %s | %s |\n", join(at), variable, kind, shown, bounds, strings.ReplaceAll(sentence, "|", `\|`))
 }
 

@@ -55,8 +55,9 @@ type logSettings struct {
 	// Format is one JSON object a line, or text for people.
 	Format string `json:"format" env:"FORMAT" range:"json|text"`
 
-	// Access is off: this version writes no access log. Level debug has a line for each request.
-	Access string `json:"access" env:"ACCESS" range:"off"`
+	// Access is a line for each request that has ended: off, or as json, or common for the NCSA common log format. See
+	// logs.md.
+	Access string `json:"access" env:"ACCESS" range:"off|json|common"`
 }
 
 // defaultDocument returns the configuration before anything is configured.

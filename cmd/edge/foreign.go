@@ -28,7 +28,7 @@ var foreignKeys = map[string][]string{
 	},
 	"network_config": {"insecure_skip_verify", "beta_header_overrides"},
 	"key": {
-		"use_for_batch_api", "blacklisted_models", "enabled", "id", "azure_key_config", "vertex_key_config",
+		"use_for_batch_api", "blacklisted_models", "id", "azure_key_config", "vertex_key_config",
 		"bedrock_key_config", "vllm_key_config",
 	},
 }

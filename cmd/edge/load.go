@@ -100,7 +100,7 @@ func load(src sources) (document, provenance, []fault) {
 		faults = d.judge(faults)
 	}
 	prov := provenance{origins: d.origins}
-	prov.warnings = slices.DeleteFunc([]string{ignoredWarning(ignored), d.onceWarning(), d.idleWarning()}, func(s string) bool { return s == "" })
+	prov.warnings = slices.DeleteFunc([]string{ignoredWarning(ignored), d.idleWarning()}, func(s string) bool { return s == "" })
 	if len(vars.links) > 0 {
 		prov.notes = []string{"skipped, since they are service links of Kubernetes: " + strings.Join(vars.links, ", ")}
 	}
@@ -274,7 +274,7 @@ func (d *draft) usualVariables(environ map[string]string, demo bool) (faults []f
 		known, _ := proxy.Known(name)
 		value, set := environ[known.KeyVariable]
 		p, configured := d.doc.Providers[name]
-		if known.KeyVariable == "" || !set || len(p.Keys) > 0 || !configured && (!none || value == "") {
+		if known.KeyVariable == "" || !set || len(p.Keys) > 0 || !configured && (!none || value == "" || known.BaseURL == "") {
 			continue
 		}
 		from := origin{rank: fromVariable, name: known.KeyVariable}
@@ -321,24 +321,6 @@ func (d *draft) complete() {
 			}
 		}
 	}
-}
-
-// onceWarning says that retries and fallbacks are not in this version, naming what asks for them, or nothing.
-func (d *draft) onceWarning() string {
-	var asked []string
-	for _, name := range slices.Sorted(maps.Keys(d.doc.Providers)) {
-		p := d.doc.Providers[name]
-		if p.MaxRetries > 0 {
-			asked = append(asked, "providers."+name+".network_config.max_retries")
-		}
-		if len(p.Fallbacks) > 0 {
-			asked = append(asked, "providers."+name+".fallbacks")
-		}
-	}
-	if len(asked) == 0 {
-		return ""
-	}
-	return "this version sends each request once; without effect: " + graphic(strings.Join(asked, ", "))
 }
 
 // idleWarning names the plugins that no provider and no route names, or is nothing.

@@ -93,7 +93,7 @@ func TestLoadReportsFaults(t *testing.T) {
 			environment{"EMPTY": "", "WORD": "plenty", "ZERO": "0"},
 			[]string{
 				`edge.json:1:42: providers.openai.keys[0].value: wants the variable MISSING, which is not set or empty`,
-				`edge.json:1:82: auth.tokens[1]: wants the variable EMPTY, which is not set or empty`,
+				`edge.json:1:82: auth.tokens[1].value: wants the variable EMPTY, which is not set or empty`,
 				`edge.json:1:120: client.max_blocked: want a whole number, 0 to 100000 (the value of WORD is not shown)`,
 				`edge.json:1:158: client.queue_timeout_in_seconds: want 1ms to 24h (the value of ZERO is not shown)`,
 			},
@@ -250,7 +250,7 @@ func TestLoadMerges(t *testing.T) {
 	if len(lines) > 0 {
 		t.Fatalf("faults: %q", lines)
 	}
-	equal(t, "tokens", doc.Auth.Tokens, []proxy.Secret{"c"})
+	equal(t, "tokens", doc.Auth.Tokens, []proxy.Token{{Value: "c"}})
 	llm := doc.Providers["my-llm"]
 	equal(t, "keys", llm.Keys, []proxy.Key{{Name: "one", Value: "k1", Weight: 1}, {Value: "k3", Weight: 1}, {Value: "k4", Weight: 1}})
 	equal(t, "headers", llm.ExtraHeaders, map[string]string{"X-All": "1", "X-A": "1", "X-B": "2", "X-C": "3", "X-D": "x:y"})
@@ -392,14 +392,13 @@ func TestLoadBifrostConfig(t *testing.T) {
 		t.Fatalf("faults: %q", lines)
 	}
 	want := []string{
-		"ignored, since they are Bifrost's and not Edge's: $schema, client.enable_logging, client.prometheus_labels, config_store, encryption_key, governance, plugins[0], plugins[1], providers.openai.custom_provider_config, providers.openai.keys[0].use_for_batch_api, providers.openai.keys[1].enabled, providers.openai.network_config.insecure_skip_verify, providers.openai.send_back_raw_response",
-		"this version sends each request once; without effect: providers.openai.network_config.max_retries",
+		"ignored, since they are Bifrost's and not Edge's: $schema, client.enable_logging, client.prometheus_labels, config_store, encryption_key, governance, plugins[0], plugins[1], providers.openai.custom_provider_config, providers.openai.keys[0].use_for_batch_api, providers.openai.network_config.insecure_skip_verify, providers.openai.send_back_raw_response",
 	}
 	if !slices.Equal(prov.warnings, want) {
 		t.Errorf("warnings:\n%s\nwant\n%s", strings.Join(prov.warnings, "\n"), strings.Join(want, "\n"))
 	}
 	p := doc.Providers["openai"]
-	equal(t, "keys", p.Keys, []proxy.Key{{Name: "primary", Value: "sk-1", Weight: 0.7}, {Name: "second", Value: "sk-2", Weight: 0.3, Models: []string{"gpt-4o"}}})
+	equal(t, "keys", p.Keys, []proxy.Key{{Name: "primary", Value: "sk-1", Weight: 0.7}, {Name: "second", Value: "sk-2", Weight: 0.3, Models: []string{"gpt-4o"}, Enabled: new(true)}})
 	equal(t, "the rest", fmt.Sprint(doc.DropExcessRequests, doc.InitialPoolSize, doc.MaxRequestBody, p.Timeout, p.MaxRetries, p.RetryBackoffInitial, p.RetryBackoffMax, p.Concurrency, p.BufferSize),
 		"true 300 50MiB 30s 2 100ms 2s 3 10")
 }

@@ -82,7 +82,10 @@ func (r *reading) value(n *node, sh *shape, path []string) {
 			r.dict(n, sh, path)
 		}
 	case listShape:
-		if r.kind(n, isArray, path) {
+		match := reference.FindStringSubmatch(n.text)
+		if sh.short != nil && n.kind == isString && match != nil {
+			r.shortList(n, match[1], sh, path)
+		} else if r.kind(n, isArray, path) {
 			r.list(n, sh, path)
 		}
 	case leafShape:
@@ -111,7 +114,9 @@ func (r *reading) list(n *node, sh *shape, path []string) {
 		}
 		first := len(r.settings)
 		r.set(item.at, at, reflect.Value{})
-		if r.kind(item, isObject, at) {
+		if sh.short != nil && item.kind == isString {
+			r.leaf(item, sh.short.shape.leaf, append(at, sh.short.key))
+		} else if r.kind(item, isObject, at) {
 			r.object(item, sh.elem, at)
 		}
 		for j := first; i != taken && j < len(r.settings); j++ {
@@ -119,6 +124,32 @@ func (r *reading) list(n *node, sh *shape, path []string) {
 		}
 		taken++
 	}
+}
+
+// shortList reads a list from the variable that stands in its place: its elements' short values, separated by commas.
+func (r *reading) shortList(n *node, name string, sh *shape, path []string) {
+	from := r.doc.origin(n.at)
+	from.via = name
+	all, err := sh.shortSettings(r.environ[name], path, from)
+	if err != nil {
+		r.fail(n.at, path, "", "wants the variable "+name+", which is not set, empty or has an empty part")
+		return
+	}
+	r.settings = append(r.settings, all...)
+}
+
+// shortSettings are those that make a list of its elements' short values, separated by commas.
+func (sh *shape) shortSettings(text string, path []string, from origin) ([]setting, error) {
+	all := []setting{{path: path, from: from}}
+	for i, part := range strings.Split(text, ",") {
+		part = strings.TrimSpace(part)
+		value, err := sh.short.shape.leaf.fromText(part)
+		if err != nil || part == "" {
+			return nil, errUnwanted
+		}
+		all = append(all, setting{path: append(slices.Clip(path), element(i), sh.short.key), value: value, from: from})
+	}
+	return all, nil
 }
 
 // move puts what s sets into the list's element i; depth is where in the path the element stands.

@@ -32,6 +32,8 @@ const (
 	adminCloseTimeout  = time.Second
 
 	drainPoll = 10 * time.Millisecond
+
+	accessOff = "off" // log.access
 )
 
 // Keys of log attributes.
@@ -77,6 +79,9 @@ func run(inv invocation) int {
 	defer signal.Stop(signals)
 	compiling := newProgress(inv.stderr, len(doc.Plugins))
 	doc.PluginLoaded = compiling.loaded
+	if doc.Log.Access != accessOff {
+		doc.AccessLog, doc.AccessFormat = inv.stderr, doc.Log.Access
+	}
 	s, err := open(doc, prov, cert, f.demo, log)
 	compiling.end()
 	if err != nil {
@@ -124,7 +129,7 @@ func requireToken(doc *document, stderr io.Writer) {
 		return
 	}
 	token := "edge-" + strings.ToLower(rand.Text())
-	doc.Auth.Tokens = []proxy.Secret{proxy.Secret(token)}
+	doc.Auth.Tokens = []proxy.Token{{Value: proxy.Secret(token)}}
 	fmt.Fprintf(stderr, `edge: there are provider keys, %s is beyond loopback and no token is set, so callers must present this one:
 
     %s

@@ -18,6 +18,7 @@ type shape struct {
 	typ     reflect.Type // of the Go value; a section has its enclosing struct's
 	members []*member    // of an object
 	elem    *shape       // of a list or a dict
+	short   *member      // of a list: the key that an element stands for which is no object; nil: there are none
 	leaf    *leaf        // of a leaf; of a dict of strings, what a variable is converted by
 }
 
@@ -53,7 +54,7 @@ var (
 	durationType = reflect.TypeFor[time.Duration]()
 	sizeType     = reflect.TypeFor[proxy.Size]()
 	secretType   = reflect.TypeFor[proxy.Secret]()
-	secretsType  = reflect.TypeFor[[]proxy.Secret]()
+	switchType   = reflect.TypeFor[*bool]()
 	providerType = reflect.TypeFor[proxy.Provider]()
 	keyType      = reflect.TypeFor[proxy.Key]()
 	pluginType   = reflect.TypeFor[proxy.Plugin]()
@@ -72,7 +73,7 @@ var units = []struct {
 }
 
 // secret reports whether the value must never be shown.
-func (l *leaf) secret() bool { return l.typ == secretType || l.typ == secretsType }
+func (l *leaf) secret() bool { return l.typ == secretType }
 
 // private reports whether a fault must not show the value: a secret, or a header or a plugin's settings, which may hold
 // one.
@@ -129,7 +130,9 @@ func fieldShape(owner reflect.Type, field reflect.StructField) *shape {
 	case t.Kind() == reflect.Struct:
 		return structShape(t)
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
-		return &shape{kind: listShape, typ: t, elem: structShape(t.Elem())}
+		sh := &shape{kind: listShape, typ: t, elem: structShape(t.Elem())}
+		sh.short = sh.elem.member(field.Tag.Get("short"))
+		return sh
 	case t.Kind() == reflect.Map && t.Elem().Kind() == reflect.Struct:
 		return &shape{kind: dictShape, typ: t, elem: structShape(t.Elem())}
 	}

@@ -122,10 +122,8 @@ func shownValue(v reflect.Value, l *leaf) any {
 		if x == nil {
 			return []string{}
 		}
-	case []proxy.Secret:
-		if x == nil {
-			return []string{}
-		}
+	case *bool:
+		return x == nil || *x
 	}
 	return v.Interface() // a Secret marshals as ***
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,7 +24,8 @@ const (
 type target struct {
 	path []string // with # for the index of a list's element
 	leaf *leaf
-	file bool // the value is in the file that the variable names
+	list *shape // leaf is the short value of this list's elements, which the variable has separated by commas; nil: not so
+	file bool   // the value is in the file that the variable names
 }
 
 // fixedVariables are the variables that hold no provider's name, without EDGE_; providerVariables are what follows
@@ -39,10 +41,10 @@ func variableTables() (fixed, provider map[string]target) {
 	for suffix, t := range provider {
 		path := append([]string{"provider_defaults"}, t.path...)
 		if suffix == "API_KEY" || suffix == "API_KEY"+fileSuffix {
-			fixed["PROVIDER_DEFAULTS_"+suffix] = target{path, t.leaf, t.file}
+			fixed["PROVIDER_DEFAULTS_"+suffix] = target{path: path, leaf: t.leaf, file: t.file}
 		}
 		if suffix == "CONCURRENCY" || suffix == "BUFFER_SIZE" {
-			fixed[suffix] = target{path, t.leaf, t.file}
+			fixed[suffix] = target{path: path, leaf: t.leaf, file: t.file}
 		}
 	}
 	return fixed, provider
@@ -52,6 +54,9 @@ func addVariables(table map[string]target, sh *shape, prefix string, path []stri
 	switch {
 	case sh.kind == listShape:
 		addVariables(table, sh.elem, prefix+"_#_", append(slices.Clip(path), "#"))
+		if sh.short != nil {
+			addVariable(table, prefix, target{path: path, leaf: sh.short.shape.leaf, list: sh})
+		}
 	case sh.leaf != nil:
 		addVariable(table, prefix+sh.leaf.variable, target{path: path, leaf: sh.leaf})
 	case sh.kind == objectShape:
@@ -295,16 +300,25 @@ func (v *variables) settings(files map[string]string) (all []setting) {
 				continue
 			}
 		}
-		value, err := found.leaf.fromText(text)
+		from := origin{rank: fromVariable, name: found.name}
+		var some []setting
+		var value reflect.Value
+		var err error
+		if found.list != nil {
+			some, err = found.list.shortSettings(text, found.path, from)
+		} else {
+			value, err = found.leaf.fromText(text)
+			some = []setting{{path: found.path, value: value, from: from}}
+		}
 		if err != nil {
 			got, want := quoted(text), found.leaf.wanted()
 			if found.leaf.private() {
 				got, want = "", "want "+want+" (the value is not shown)"
 			}
-			v.faults = append(v.faults, fault{origin{rank: fromVariable, name: found.name}, join(found.path), got, want})
+			v.faults = append(v.faults, fault{from, join(found.path), got, want})
 			continue
 		}
-		all = append(all, setting{path: found.path, value: value, from: origin{rank: fromVariable, name: found.name}})
+		all = append(all, some...)
 	}
 	return all
 }

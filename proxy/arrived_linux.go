@@ -1,0 +1,29 @@
+package proxy
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// inbox asks the kernel how much of a connection it holds that nobody has read. It is the handler goroutine's.
+type inbox struct {
+	look  func(fd uintptr)
+	count int
+}
+
+// holds is how many bytes can be read without waiting; 0 when that is not known.
+func (i *inbox) holds(raw syscall.RawConn) int64 {
+	if i.look == nil {
+		i.look = func(fd uintptr) {
+			var err error
+			if i.count, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ); err != nil {
+				i.count = 0
+			}
+		}
+	}
+	if raw == nil || raw.Control(i.look) != nil {
+		return 0
+	}
+	return int64(i.count)
+}
