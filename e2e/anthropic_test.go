@@ -150,7 +150,7 @@ func TestAnthropicCancelledStream(t *testing.T) {
 
 func TestAnthropicProviderRateLimit(t *testing.T) {
 	provider := provide(t, demo.Config{APIKey: anthropicKey, TokensPerMinute: 6000, Tokens: 6000})
-	e := start(t, anthropicEnv(provider))
+	e, unaware := start(t, anthropicEnv(provider)), start(t, anthropicEnv(provider))
 	wire := newWire(t)
 	client := anthropicClient(t, e.url+"/anthropic", option.WithHTTPClient(&http.Client{Transport: wire}))
 	// All but a few of the minute's tokens; they come back at 100 a second.
@@ -170,7 +170,16 @@ func TestAnthropicProviderRateLimit(t *testing.T) {
 	}
 	told(t, h, "Retry-After", time.Second)
 
+	// Edge has heard of it, and holds the next call back for as long.
 	wire.forget()
+	if _, err := client.Messages.New(bounded(t), message("hello", 200)); err != nil {
+		t.Fatal(err)
+	}
+	wire.served(t)
+
+	// An edge that has not heard of it passes the refusal on, and the SDK waits.
+	wire.forget()
+	client = anthropicClient(t, unaware.url+"/anthropic", option.WithHTTPClient(&http.Client{Transport: wire}))
 	got, err := client.Messages.New(bounded(t), message("hello", 200), option.WithMaxRetries(2))
 	if err != nil {
 		t.Fatal(err)
@@ -179,8 +188,8 @@ func TestAnthropicProviderRateLimit(t *testing.T) {
 		t.Errorf("got %d tokens, want 200", got.Usage.OutputTokens)
 	}
 	wire.retried(t, http.StatusTooManyRequests, "Retry-After", time.Second)
-	if s := provider.Provider.Stats(); s.RateLimited != 2 || s.Requests != 4 {
-		t.Errorf("provider: got %d of %d requests refused, want 2 of 4", s.RateLimited, s.Requests)
+	if s := provider.Provider.Stats(); s.RateLimited != 2 || s.Requests != 5 {
+		t.Errorf("provider: got %d of %d requests refused, want 2 of 5", s.RateLimited, s.Requests)
 	}
 }
 

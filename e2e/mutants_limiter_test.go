@@ -167,7 +167,7 @@ var limiterMutants = []mutant{
 	},
 	{
 		name: "turns are not taken", file: "turns.go", test: "TestGateTakesTurnsBetweenCallers",
-		from: "uint32((i+1)%len(t.callers))", to: "from",
+		from: "uint32((i + 1) % len(t.callers))", to: "from",
 	},
 	{
 		name: "an owed signal is dropped", file: "turns.go", test: "TestTurnsOweSignalUntilItsWaiterComes",
@@ -187,7 +187,15 @@ var limiterMutants = []mutant{
 	},
 	{
 		name: "a bit is cleared and the count not looked at again", file: "turns.go", test: "TestHammerTurns", tags: "gatehammer", times: 40,
-		from: "pause()\n\t\t\tif t.callers[i].waiting.Load() > 0 {", to: "if false {",
+		from: "pause()\n\t\t\tif c.waiting.Load() > 0 {", to: "if false {",
+	},
+	{
+		name: "the second of two first waits has a queue of its own", file: "turns.go", test: "TestHammerFirstWaits", tags: "gatehammer", times: 20,
+		from: "return t.callers[i].Load() // another", to: "return c // another",
+	},
+	{
+		name: "turns do not go as far as a new caller", file: "turns.go", test: "TestTurnsOweSignalUntilItsWaiterComes",
+		from: "n <= uint32(i) &&", to: "n < uint32(i) &&",
 	},
 	{
 		name: "a cancelled waiter stays counted for its caller", file: "turns.go", test: "TestTurnsCancel",
@@ -200,6 +208,22 @@ var limiterMutants = []mutant{
 	{
 		name: "a canceller waits for a signal that a newcomer may get", file: "turns.go",
 		test: "TestCancelledWaiterDoesNotWaitForANewcomersSignal",
-		from: "return len(w.ch) > 0 || t.callers[t.index(w)].waiting.Load() == 0", to: "return true",
+		from: "return len(w.ch) > 0 || t.callers[t.index(w)].Load().waiting.Load() == 0", to: "return true",
+	},
+	{
+		name: "shares are always in force", file: "shares.go", test: "TestSharesHoldWhileSomebodyIsRefused",
+		from: "int64(now) < s.pressed.Load() && ", to: "",
+	},
+	{
+		name: "shares are never in force", file: "shares.go", test: "TestSharesHoldWhileSomebodyIsRefused",
+		from: "held >= s.share(room, now)", to: "false",
+	},
+	{
+		name: "who was refused is forgotten before it is to come again", file: "shares.go", test: "TestRefusedCallerCountsUntilItIsToComeAgain",
+		from: " + min(max(wait, 0), shareWaitMost)", to: "",
+	},
+	{
+		name: "two takes of one caller get the last of its share", file: "shares.go", test: "TestHammerShares", tags: "gatehammer", times: 20,
+		from: "if mine.held.CompareAndSwap(held, held+1) {", to: "if mine.held.Add(1) > 0 {",
 	},
 }

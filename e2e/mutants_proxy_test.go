@@ -17,8 +17,8 @@ var proxyMutants = []mutant{
 		from: "		x.breakOff()\n", to: "		x.breakOff()\n		return\n",
 	},
 	{
-		name: "callers with unread content are not watched", file: "sweeper.go", test: "TestCallersThatLeaveTheQueueNeverReachTheProvider",
-		from: "			s.unread.add(x)\n", to: "",
+		name: "a caller that has left is not noticed", file: "sweeper.go", test: "TestCallersThatLeaveTheQueueNeverReachTheProvider",
+		from: "x.conn.own.gone() && !", to: "x.conn.own.gone() && false && !",
 	},
 	{
 		name: "the gate lets everybody in", file: "generation.go", test: "TestConcurrencyAndBufferBoundTheProvider",
@@ -30,7 +30,7 @@ var proxyMutants = []mutant{
 	},
 	{
 		name: "the head of a stream waits for its first byte", file: "reply.go", test: "TestEventsAreFlushedAsTheyArrive",
-		from: "	if a.Length < 0 || eventStream(h) {", to: "	if false && eventStream(h) {",
+		from: "	if (a.Length < 0 || eventStream(h)) && !ready(a.Body) {", to: "	if false && eventStream(h) && !ready(a.Body) {",
 	},
 	{
 		name: "an Edge token goes upstream", file: "caller.go", test: "TestCallersCredentials",
@@ -43,5 +43,17 @@ var proxyMutants = []mutant{
 	{
 		name: "what net/http does after the handler has no deadline", file: "exchange.go", test: "TestPipelinedRequestsWithoutReaderEnd",
 		from: "	x.releaseConnection()\n", to: "",
+	},
+	{
+		name: "who has left is still inside", file: "exchange.go", test: "TestHammerCallers",
+		from: "	x.discharge()\n", to: "",
+	},
+	{
+		name: "a caller's share is not given back", file: "exchange.go", test: "TestHammerCallers",
+		from: "	x.unclaim()\n", to: "",
+	},
+	{
+		name: "a caller's model is looked for on /v1 only", file: "rights.go", test: "TestCallerAsksOnlyForItsModels",
+		from: "	b := x.content()\n", to: "	b := x.content()\n	if !x.route.byModel {\n		return nil\n	}\n",
 	},
 }

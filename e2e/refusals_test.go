@@ -40,7 +40,7 @@ func hold(t *testing.T, client openai.Client) *ssestream.Stream[openai.ChatCompl
 
 func TestOpenAIProviderRateLimit(t *testing.T) {
 	provider := provide(t, demo.Config{APIKey: openaiKey, RequestsPerMinute: 6000, TokensPerMinute: 6000})
-	e := start(t, openaiEnv(provider))
+	e, unaware := start(t, openaiEnv(provider)), start(t, openaiEnv(provider))
 	wire := newWire(t)
 	client := openaiClient(t, e.url+"/openai/v1", option.WithHTTPClient(&http.Client{Transport: wire}))
 	// All but a few of the minute's tokens; they come back at 100 a second.
@@ -64,7 +64,16 @@ func TestOpenAIProviderRateLimit(t *testing.T) {
 	}
 	told(t, h, "Retry-After", time.Second)
 
+	// Edge has heard of it, and holds the next call back for as long.
 	wire.forget()
+	if _, err := client.Chat.Completions.New(bounded(t), say("gpt-demo", "hello"), slowly("230", "0")...); err != nil {
+		t.Fatal(err)
+	}
+	wire.served(t)
+
+	// An edge that has not heard of it passes the refusal on, and the SDK waits.
+	wire.forget()
+	client = openaiClient(t, unaware.url+"/openai/v1", option.WithHTTPClient(&http.Client{Transport: wire}))
 	got, err := client.Chat.Completions.New(bounded(t), say("gpt-demo", "hello"),
 		append(slowly("230", "0"), option.WithMaxRetries(2))...)
 	if err != nil {
@@ -74,8 +83,8 @@ func TestOpenAIProviderRateLimit(t *testing.T) {
 		t.Errorf("got %d tokens, want 230", got.Usage.CompletionTokens)
 	}
 	wire.retried(t, http.StatusTooManyRequests, "Retry-After-Ms", time.Millisecond)
-	if s := provider.Provider.Stats(); s.RateLimited != 2 || s.Requests != 4 {
-		t.Errorf("provider: got %d of %d requests refused, want 2 of 4", s.RateLimited, s.Requests)
+	if s := provider.Provider.Stats(); s.RateLimited != 2 || s.Requests != 5 {
+		t.Errorf("provider: got %d of %d requests refused, want 2 of 5", s.RateLimited, s.Requests)
 	}
 }
 

@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// attempt is one HTTP request of an SDK and the head of its answer.
+// attempt is one HTTP request of an SDK and the head of its answer, if one came.
 type attempt struct {
 	sent, answered time.Time
+	asked          http.Header
 	status         int
 	header         http.Header
 }
@@ -18,7 +19,8 @@ type attempt struct {
 // wire sends an SDK's requests on connections of its own and keeps the attempts.
 type wire struct {
 	http.Transport
-	then func(attempt) // called for each, before the SDK sees the answer; may be nil
+	then   func(attempt) // called for each, before the SDK sees the answer; may be nil
+	fields []string      // name and value in turn, added to each
 
 	mu       sync.Mutex
 	attempts []attempt
@@ -34,15 +36,23 @@ func newWire(t *testing.T) *wire {
 
 // RoundTrip sends one attempt.
 func (w *wire) RoundTrip(request *http.Request) (*http.Response, error) {
-	a := attempt{sent: time.Now()}
-	answer, err := w.Transport.RoundTrip(request)
-	if err != nil {
-		return nil, err
+	if len(w.fields) > 0 {
+		request = request.Clone(request.Context()) // a RoundTripper leaves the request as it is
+		for i := 0; i < len(w.fields); i += 2 {
+			request.Header.Add(w.fields[i], w.fields[i+1])
+		}
 	}
-	a.answered, a.status, a.header = time.Now(), answer.StatusCode, answer.Header
+	a := attempt{sent: time.Now(), asked: request.Header.Clone()}
+	answer, err := w.Transport.RoundTrip(request)
+	if a.answered = time.Now(); err == nil {
+		a.status, a.header = answer.StatusCode, answer.Header
+	}
 	w.mu.Lock()
 	w.attempts = append(w.attempts, a)
 	w.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
 	if w.then != nil {
 		w.then(a)
 	}
@@ -54,6 +64,16 @@ func (w *wire) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.attempts = nil
+}
+
+// served checks that the SDK was served by its only attempt.
+func (w *wire) served(t *testing.T) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.attempts) != 1 || w.attempts[0].status != http.StatusOK {
+		t.Fatalf("attempts: got %+v, want one, and 200", w.attempts)
+	}
 }
 
 // retried checks that the SDK was refused once with this status, waited as long as the named field of that answer says
