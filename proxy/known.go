@@ -129,8 +129,14 @@ func dialectOf(base string) string {
 	return dialectOpenAI
 }
 
-// speakAlike reports whether one provider understands what is meant for the other.
+// speakAlike reports whether one provider understands what is meant for the other. A dialect that is none is a fault by
+// itself.
 func speakAlike(a, b KnownProvider) bool {
+	for _, k := range []KnownProvider{a, b} {
+		if _, is := dialects[k.Dialect]; !is {
+			return true
+		}
+	}
 	alike := func(k KnownProvider) string {
 		if k.Dialect == dialectAzure {
 			return dialectOpenAI
