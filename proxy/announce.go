@@ -17,10 +17,14 @@ const maxAnnounced = 24 * time.Hour
 type announcement struct {
 	levels limiter.Levels
 	told   bool // some level was said
+	hint
+}
 
-	wait  time.Duration // before the next attempt
+// hint is what an answer says of a further attempt.
+type hint struct {
+	wait  time.Duration // before that
 	waits bool          // wait was said
-	never bool          // another attempt would be in vain
+	never bool          // it would be in vain
 }
 
 // announce reads the rate-limit fields of every known provider; docs/quotas.md lists them. They are hints: what cannot be read

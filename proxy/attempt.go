@@ -244,7 +244,7 @@ func (x *exchange) endAttempt(err error) {
 	x.endBound()
 	x.restore(c.saved) // and detaches the plugins' filters, but not the route's
 	c.saved = x.mark()
-	x.said, x.firstByte = announcement{}, 0
+	x.said, x.firstByte = hint{}, 0
 	x.stage = stageQueued
 }
 

@@ -43,10 +43,18 @@ type asked struct {
 	fallbacks []destination // of wish, those that may be tried
 }
 
+// asking is x.asked, made at its first use: most requests need none.
+func (x *exchange) asking() *asked {
+	if x.asked == nil {
+		x.asked = new(asked)
+	}
+	return x.asked
+}
+
 // look scans what is held of the content for its model, if nobody has. On routes that go by the model it sees "fallbacks",
 // too; on others that is the provider's.
 func (x *exchange) look() *asked {
-	a, b := &x.asked, x.content()
+	a, b := x.asking(), x.content()
 	if a.content == b {
 		return a
 	}
@@ -65,7 +73,7 @@ func (x *exchange) look() *asked {
 
 // heard notes what a scan of the content has found. The error is the scan's.
 func (x *exchange) heard(scan *modelScan) error {
-	a := &x.asked
+	a := x.asking()
 	a.content = x.content()
 	if a.model, a.fault = scan.end(); a.fault != nil {
 		return a.fault
@@ -80,7 +88,7 @@ func (x *exchange) heard(scan *modelScan) error {
 // alternatives are where the request may go after its first destination has failed, in this order: what the request
 // says, else what is configured for its first provider. They must be asked for before address has moved x on.
 func (x *exchange) alternatives() []destination {
-	if x.asked.wish.present {
+	if x.asked != nil && x.asked.wish.present {
 		return x.asked.fallbacks
 	}
 	first := destination{x.end, x.model}
@@ -95,7 +103,7 @@ func (x *exchange) alternatives() []destination {
 // content must be the one that the first attempt had. An error means that the destination cannot be asked for this, and
 // nothing has changed; its words are for the caller.
 func (x *exchange) address(to destination) error {
-	b, a, model := x.content(), &x.asked, to.model
+	b, a, model := x.content(), x.asking(), to.model
 	named := to.end.azure() && x.translates(to.end) // Azure has names of its own for models
 	seen := b != nil && (x.route.byModel || model != "" || named)
 	if seen {

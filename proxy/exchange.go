@@ -45,7 +45,7 @@ type exchange struct {
 	body  atomic.Pointer[body] // set once; read by the sweeper
 	left  bool                 // the content is in the kernel, whole
 	apart bool                 // what body holds is not needed any more, and was released
-	asked asked                // what the content says of where it is to go
+	asked *asked               // what the content says of where it is to go
 
 	place  limiter.Place
 	permit limiter.Permit
@@ -83,8 +83,8 @@ type exchange struct {
 	key    Secret // the provider's, put in last
 	turn   uint32 // the caller's number: where requests wait, callers take turns
 	pacing pacing
-	said   announcement // by the answer's head
-	draft  draft        // of plugins
+	said   hint  // by the answer's head
+	draft  draft // of plugins
 
 	// Methods of this record, bound once in its life.
 	onEarly func(status int, fields upstream.Fields)
@@ -212,7 +212,12 @@ func (x *exchange) reset() {
 		}
 	}
 	onEarly, onAgain, onSent := x.onEarly, x.onAgain, x.onSent
+	look := x.asked
+	if look != nil {
+		*look = asked{}
+	}
 	*x = exchange{}
+	x.asked = look
 	x.onEarly, x.onAgain, x.onSent = onEarly, onAgain, onSent
 	for i, list := range x.lists() {
 		*list = kept[i]

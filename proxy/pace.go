@@ -164,17 +164,18 @@ func (x *exchange) unpace() {
 // answer. The error is why x has ended, if it has.
 func (x *exchange) announced(at time.Time) error {
 	status := x.answer.Status
-	x.said = announce(x.answer.Fields, status, at)
+	a := announce(x.answer.Fields, status, at)
 	refused := refusedForQuota(status)
 	if refused {
-		if err := x.readRefusal(); err != nil {
+		if err := x.readRefusal(&a); err != nil {
 			return err
 		}
 	}
+	x.said = a.hint
 	x.judgeKey(status)
 	q := &x.end.quota
 	if !q.engaged.Load() {
-		if !x.said.told && !refused {
+		if !a.told && !refused {
 			if status < http.StatusMultipleChoices && !q.silent.Load() {
 				q.silent.Store(true)
 			}
@@ -196,13 +197,13 @@ func (x *exchange) announced(at time.Time) error {
 	case refused:
 		q.rests.Add(1)
 		l.refused.Add(1)
-		wait := x.said.wait
-		if x.said.waits { // 0 is a word, too
+		wait := a.wait
+		if a.waits { // 0 is a word, too
 			wait = max(wait, time.Millisecond)
 		}
-		l.ledger.Refused(ticket, time.Now(), wait, &x.said.levels)
+		l.ledger.Refused(ticket, time.Now(), wait, &a.levels)
 	case status < http.StatusInternalServerError:
-		l.ledger.Observe(ticket, at, &x.said.levels)
+		l.ledger.Observe(ticket, at, &a.levels)
 	default: // it is no refusal, but a failing provider's head is often another machine's
 		l.ledger.Observe(ticket, at, new(limiter.Levels))
 	}

@@ -80,10 +80,11 @@ func retryInfo(content []byte, now time.Time) (a announcement) {
 	return a
 }
 
-// readRefusal reads the beginning of a refusal's content, when its head does not say how long to wait, and puts it back.
-func (x *exchange) readRefusal() error {
+// readRefusal reads the beginning of a refusal's content, when its head does not say how long to wait, and puts it back. What
+// it says is added to said.
+func (x *exchange) readRefusal(said *announcement) error {
 	a := &x.answer
-	if x.said.waits || a.Body == nil || a.Length == 0 || !jsonType(a.Fields.Get("Content-Type")) {
+	if said.waits || a.Body == nil || a.Length == 0 || !jsonType(a.Fields.Get("Content-Type")) {
 		return nil
 	}
 	coding := a.Fields.Get("Content-Encoding")
@@ -114,11 +115,11 @@ func (x *exchange) readRefusal() error {
 		content, _ = io.ReadAll(io.LimitReader(unzip, maxRefusal)) // what is cut short is no JSON
 	}
 	more := retryInfo(content, time.Now())
-	more.never = more.never || x.said.never
-	if x.said.told {
-		more.levels, more.told = x.said.levels, true
+	more.never = more.never || said.never
+	if said.told {
+		more.levels, more.told = said.levels, true
 	}
-	x.said = more
+	*said = more
 	return nil
 }
 

@@ -30,7 +30,7 @@ func (x *exchange) resolve() error {
 		}
 		return worded(errBadRequest, "%v", err)
 	}
-	a := &x.asked
+	a := x.asking()
 	if a.prefixed {
 		name, _, _ := strings.Cut(a.model.model, "/")
 		x.end, x.model = x.gen.endpoints[name], a.bare
@@ -45,7 +45,7 @@ func (x *exchange) resolve() error {
 
 // readWish reads the request's own fallbacks.
 func (x *exchange) readWish() error {
-	a := &x.asked
+	a := x.asking()
 	if !a.wish.present {
 		return nil
 	}

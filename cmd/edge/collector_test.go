@@ -16,9 +16,9 @@ func TestCollectorLetsLittleGarbagePileUp(t *testing.T) {
 	}
 	f(1, 100)
 	f(100, 100)
-	f(1000, 39)
-	f(5000, 8)
-	f(100_000, 8)
+	f(1000, 40)
+	f(5000, 7)
+	f(100_000, 5)
 }
 
 func TestGOGCOfTheEnvironmentIsKept(t *testing.T) {
