@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -9,17 +10,15 @@ import (
 // inbox asks the kernel how much of a connection it holds that nobody has read. It is the handler goroutine's.
 type inbox struct {
 	look  func(fd uintptr)
-	count int
+	count int32 // a C int
 }
 
 // holds is how many bytes can be read without waiting; 0 when that is not known.
 func (i *inbox) holds(raw syscall.RawConn) int64 {
 	if i.look == nil {
 		i.look = func(fd uintptr) {
-			var err error
-			if i.count, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ); err != nil {
-				i.count = 0
-			}
+			i.count = 0
+			_, _, _ = syscall.RawSyscall(syscall.SYS_IOCTL, fd, unix.TIOCINQ, uintptr(unsafe.Pointer(&i.count))) // fails for what is no socket
 		}
 	}
 	if raw == nil || raw.Control(i.look) != nil {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/edge-proxy/edge/proxy/socket"
 )
 
 // callerConn is a caller's TCP connection that tells net/http's background read from all other reads, and answers it at
@@ -33,7 +35,7 @@ import (
 //
 // Requests that follow while one is served stay where they are: in the socket, or in bufio.Reader.
 type callerConn struct {
-	*net.TCPConn
+	*socket.Conn
 	reads, writes deadlines
 
 	watch  *watcher
@@ -45,7 +47,7 @@ type callerConn struct {
 }
 
 func newCallerConn(tcp *net.TCPConn, w *watcher) *callerConn {
-	c := &callerConn{TCPConn: tcp, watch: w}
+	c := &callerConn{Conn: socket.New(tcp), watch: w}
 	c.reads.apply, c.writes.apply = tcp.SetReadDeadline, tcp.SetWriteDeadline
 	return c
 }
@@ -74,7 +76,7 @@ func (c *callerConn) Read(p []byte) (int, error) {
 		c.tail = &p[:cap(p)][cap(p)-1]
 	}
 	for {
-		n, err := c.TCPConn.Read(p)
+		n, err := c.Conn.Read(p)
 		if err == nil || !c.reads.early(err) {
 			return n, err
 		}
@@ -84,7 +86,7 @@ func (c *callerConn) Read(p []byte) (int, error) {
 // Write writes all of p, or what of it can be until the write deadline.
 func (c *callerConn) Write(p []byte) (sent int, err error) {
 	for {
-		n, err := c.TCPConn.Write(p[sent:])
+		n, err := c.Conn.Write(p[sent:])
 		if sent += n; err == nil || !c.writes.early(err) {
 			return sent, err
 		}

@@ -21,14 +21,15 @@ import (
 // houseArrows are the packages of this module, by directory, and which of the others each may import.
 var houseArrows = map[string][]string{
 	"cmd/edge":            {"configs", "proxy", "proxy/admin", "proxy/demo", "proxy/takeover", "wasm-examples"},
-	"proxy":               {"arena", "limiter", "plugins", "plugins/httpwasm", "plugins/proxywasm", "proxy/upstream"},
+	"proxy":               {"arena", "limiter", "plugins", "plugins/httpwasm", "plugins/proxywasm", "proxy/socket", "proxy/upstream"},
 	"proxy/admin":         {"proxy"},
-	"proxy/upstream":      {"arena"},
+	"proxy/upstream":      {"arena", "proxy/socket"},
 	"plugins/httpwasm":    {"plugins"},
 	"plugins/proxywasm":   {"plugins"},
 	"plugins":             {"plugins/meter"},
 	"plugins/meter":       nil,
 	"proxy/demo":          nil,
+	"proxy/socket":        nil,
 	"proxy/takeover":      nil,
 	"limiter":             nil,
 	"arena":               nil,

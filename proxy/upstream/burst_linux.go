@@ -48,6 +48,6 @@ func (b *burst) write(raw syscall.RawConn, pieces [][]byte) (int, error) {
 }
 
 func (b *burst) writev(fd uintptr) bool {
-	b.sent, _, b.failed = syscall.Syscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&b.vector[0])), uintptr(b.count))
+	b.sent, _, b.failed = syscall.RawSyscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&b.vector[0])), uintptr(b.count))
 	return true // whatever it was, do not wait
 }

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/edge-proxy/edge/proxy/socket"
 )
 
 // Direct speaks HTTP/1.1 (RFC 9112) itself, on connections that it keeps between requests. It is safe for
@@ -138,6 +140,9 @@ func (d *Direct) dial(ctx context.Context) (*conn, error) {
 	raw, err := d.dialer.DialContext(ctx, "tcp", d.authority)
 	if err != nil {
 		return nil, fmt.Errorf("upstream: %w", err)
+	}
+	if tcp, ok := raw.(*net.TCPConn); ok {
+		raw = socket.New(tcp)
 	}
 	if d.tls == nil {
 		return newConn(raw, raw, nil), nil

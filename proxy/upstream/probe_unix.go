@@ -22,7 +22,7 @@ func (p *probe) quiet() bool {
 	}
 	if p.look == nil {
 		p.look = func(fd uintptr) bool {
-			p.count, _, p.found = syscall.Recvfrom(int(fd), p.into[:], syscall.MSG_PEEK)
+			p.count, p.found = peek(fd, p.into[:])
 			return true // whatever it was, do not wait
 		}
 	}
