@@ -18,7 +18,15 @@ func collectorPercent(arena int64) int {
 
 // tuneCollector sets that, unless the environment has GOGC.
 func tuneCollector(environ []string, arena int64) {
-	if !slices.ContainsFunc(environ, func(v string) bool { return strings.HasPrefix(v, "GOGC=") && v != "GOGC=" }) {
+	if !inEnvironment(environ, "GOGC") {
 		debug.SetGCPercent(collectorPercent(arena))
 	}
+}
+
+// inEnvironment reports whether name is set there, and not to nothing.
+func inEnvironment(environ []string, name string) bool {
+	return slices.ContainsFunc(environ, func(v string) bool {
+		value, ok := strings.CutPrefix(v, name+"=")
+		return ok && value != ""
+	})
 }

@@ -96,6 +96,7 @@ func run(inv invocation) int {
 	if f.demo {
 		fmt.Fprint(inv.stderr, s.whatToTry())
 	}
+	defer followLoad(inv.environ, len(doc.Plugins))()
 	return s.wait(signals)
 }
 

@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -94,6 +95,46 @@ func TestAdminListenerShowsTheProcess(t *testing.T) {
 	if got := p.metric("go_goroutines") + p.metric("edge_build_info"); got < 2 {
 		t.Errorf("go_goroutines and edge_build_info: got %v together", got)
 	}
+}
+
+// TestProcessorsFollowLoad is not parallel: edge must get some of the machine's time to be busy.
+func TestProcessorsFollowLoad(t *testing.T) {
+	if runtime.NumCPU() == 1 {
+		return // nothing to follow
+	}
+	up := newUpstream(t)
+	provider := "EDGE_PROVIDERS_OPENAI_BASE_URL=" + up.url
+	fixed := serve(t, []string{provider, "GOMAXPROCS=2"})
+	p := serve(t, []string{provider})
+	look := time.NewTicker(100 * time.Millisecond) // each look is work for edge
+	defer look.Stop()
+	has := func(holds func(count float64) bool) func() bool {
+		return func() bool { <-look.C; return holds(p.metric("go_gomaxprocs")) }
+	}
+	one := has(func(count float64) bool { return count == 1 })
+	until(t, "one processor while edge is idle", one)
+	if got := fixed.metric("go_gomaxprocs"); got != 2 {
+		t.Errorf("GOMAXPROCS of the environment: got %v, want 2", got)
+	}
+	done := make(chan struct{})
+	var senders sync.WaitGroup
+	for range 8 {
+		senders.Go(func() {
+			c := client(t)
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					send(c, http.MethodGet, p.url+"/unknown", "").refused(t, http.StatusNotFound, "not_found")
+				}
+			}
+		})
+	}
+	until(t, "more than one processor under load", has(func(count float64) bool { return count > 1 }))
+	close(done)
+	senders.Wait()
+	until(t, "one processor again", one)
 }
 
 func TestAddressInUse(t *testing.T) {
