@@ -11,11 +11,14 @@ import (
 // connection is what Edge knows of a caller's connection. It is made once, when the connection is accepted.
 type connection struct {
 	raw  syscall.RawConn // nil when the connection has no descriptor
-	tcp  *net.TCPConn    // nil when it is another
+	tcp  lingering       // nil when it is another
 	hint uint32          // differs between connections: which shard of the arena is theirs
 	in   inbox           // what the kernel holds of it
 	own  *callerConn     // nil when the connection is not one of Listener's, or net/http speaks TLS on it
 }
+
+// lingering is a TCP connection.
+type lingering interface{ SetLinger(seconds int) error }
 
 type connectionKey struct{}
 
@@ -29,10 +32,11 @@ func ConnContext(ctx context.Context, c net.Conn) context.Context {
 	if wrapper, ok := c.(interface{ NetConn() net.Conn }); ok { // *tls.Conn
 		c = wrapper.NetConn()
 	}
-	if conn.tcp, _ = c.(*net.TCPConn); conn.own != nil {
-		conn.tcp = conn.own.TCPConn
-	}
-	if s, ok := c.(syscall.Conn); ok {
+	conn.tcp, _ = c.(lingering)
+	switch s := c.(type) {
+	case interface{ Raw() syscall.RawConn }: // one of package socket's
+		conn.raw = s.Raw()
+	case syscall.Conn:
 		conn.raw, _ = s.SyscallConn()
 	}
 	return context.WithValue(ctx, connectionKey{}, conn)

@@ -1,6 +1,10 @@
 package proxy
 
-import "net"
+import (
+	"net"
+
+	"github.com/edge-proxy/edge/proxy/socket"
+)
 
 // Listener returns l with connections on which net/http does not read in the background while the Proxy serves a
 // request. That read is how net/http notices that a caller has left; it costs a goroutine, two system calls and a timer a
@@ -11,6 +15,21 @@ import "net"
 // has). Around the Proxy, the context of a request does not end when its caller leaves; handlers that share the server
 // with it keep net/http's behaviour.
 func (p *Proxy) Listener(l net.Listener) net.Listener { return callerListener{l, p.sweeper.watch} }
+
+// UnderTLS returns l with connections that cost less to read and write, for a server that speaks TLS on them. On Linux; l
+// elsewhere. What l accepts beside TCP connections is returned as it is.
+func UnderTLS(l net.Listener) net.Listener { return socketListener{l} }
+
+type socketListener struct{ net.Listener }
+
+// Accept waits for the next connection.
+func (l socketListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
+		return socket.New(tcp), nil
+	}
+	return conn, err
+}
 
 type callerListener struct {
 	net.Listener

@@ -6,3 +6,6 @@ import "net"
 
 // Listener returns l: it is for Linux.
 func (p *Proxy) Listener(l net.Listener) net.Listener { return l }
+
+// UnderTLS returns l: it is for Linux.
+func UnderTLS(l net.Listener) net.Listener { return l }

@@ -240,6 +240,7 @@ func open(doc document, prov provenance, cert *tls.Certificate, withDemo bool, l
 	}
 	if cert != nil {
 		s.data.tls = true
+		s.data.listener = proxy.UnderTLS(s.data.listener)
 		s.data.server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*cert}, MinVersion: tls.VersionTLS12}
 	} else {
 		s.data.listener = s.proxy.Listener(s.data.listener)

@@ -9,17 +9,19 @@ import (
 
 // read and write, as the race detector wants them: it has to see the memory that they touch, and what they order.
 
-func read(fd uintptr, p []byte) (int, syscall.Errno) {
-	n, err := syscall.Read(int(fd), p)
-	return n, number(err)
+func read(fd uintptr, p []byte) (int, syscall.Errno) { return number(syscall.Read(int(fd), p)) }
+
+func write(fd uintptr, p []byte) (int, syscall.Errno) { return number(syscall.Write(int(fd), p)) }
+
+func peek(fd uintptr, p []byte) (int, syscall.Errno) {
+	n, _, err := syscall.Recvfrom(int(fd), p, syscall.MSG_PEEK)
+	return number(n, err)
 }
 
-func write(fd uintptr, p []byte) (int, syscall.Errno) {
-	n, err := syscall.Write(int(fd), p)
-	return n, number(err)
-}
-
-func number(err error) (errno syscall.Errno) {
-	errors.As(err, &errno)
-	return errno
+func number(n int, err error) (int, syscall.Errno) {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return 0, errno
+	}
+	return n, 0
 }

@@ -17,14 +17,15 @@ type Conn struct {
 	*net.TCPConn
 	raw     syscall.RawConn
 	in, out transfer
+	look    [1]byte // what Quiet finds
+	looking bool    // in is Quiet's
 }
 
-// transfer is a Read or Write that is under way, and the function for it, bound once.
+// transfer is a call that is under way, and the function for it, bound once.
 type transfer struct {
 	mu     sync.Mutex // held by the one that is; the others wait
-	rest   []byte
-	done   int
-	failed error // a syscall.Errno, or nil
+	rest   []byte     // what is left of its bytes
+	failed syscall.Errno
 	once   func(fd uintptr) bool
 }
 
@@ -32,18 +33,23 @@ type transfer struct {
 func New(c *net.TCPConn) *Conn {
 	s := &Conn{TCPConn: c}
 	s.raw, _ = c.SyscallConn() // fails for a nil connection only
-	s.in.once, s.out.once = s.in.read, s.out.write
+	s.in.once, s.out.once = s.read, s.write
 	return s
 }
+
+// Raw is SyscallConn's, made once.
+func (c *Conn) Raw() syscall.RawConn { return c.raw }
 
 // Read is net.Conn's.
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 || len(p) > longest {
 		return c.TCPConn.Read(p)
 	}
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
 	n, failed, err := c.in.run(p, c.raw.Read)
 	switch {
-	case err != nil || failed != nil:
+	case err != nil || failed != 0:
 		return 0, c.failure("read", failed, err)
 	case n == 0:
 		return 0, io.EOF
@@ -56,16 +62,29 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if len(p) == 0 || len(p) > longest {
 		return c.TCPConn.Write(p)
 	}
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
 	n, failed, err := c.out.run(p, c.raw.Write)
-	if err != nil || failed != nil {
+	if err != nil || failed != 0 {
 		return n, c.failure("write", failed, err)
 	}
 	return n, nil
 }
 
-// failure is what package net would say: of a system call that failed, or of a wait for it that ended with err.
-func (c *Conn) failure(op string, failed, err error) error {
-	if failed != nil {
+// Quiet reports whether nothing has arrived that was not read, neither bytes nor the end. It does not wait, but for a
+// Read that does.
+func (c *Conn) Quiet() bool {
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
+	c.looking = true
+	_, failed, err := c.in.run(c.look[:], c.raw.Read)
+	c.looking = false
+	return err == nil && failed == syscall.EAGAIN
+}
+
+// failure is what package net would say: of a call that failed, or of a wait for it that ended with err.
+func (c *Conn) failure(op string, failed syscall.Errno, err error) error {
+	if failed != 0 {
 		err = os.NewSyscallError(op, failed)
 	} else if raw := (*net.OpError)(nil); errors.As(err, &raw) {
 		err = raw.Err
@@ -73,49 +92,51 @@ func (c *Conn) failure(op string, failed, err error) error {
 	return &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 }
 
-// run moves p by once, which wait calls again whenever the socket is ready.
-func (t *transfer) run(p []byte, wait func(func(fd uintptr) bool) error) (n int, failed, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.rest, t.done, t.failed = p, 0, nil
+// run moves p by once, which wait calls again whenever the socket is ready. Its caller holds mu.
+func (t *transfer) run(p []byte, wait func(func(fd uintptr) bool) error) (n int, failed syscall.Errno, err error) {
+	t.rest, t.failed = p, 0
 	err = wait(t.once)
+	n = len(p) - len(t.rest)
 	t.rest = nil
-	return t.done, t.failed, err
+	return n, t.failed, err
 }
 
-// read reads what there is; false: nothing yet.
-func (t *transfer) read(fd uintptr) bool {
+// read reads what there is; false: nothing yet, and somebody wants to wait for it.
+func (c *Conn) read(fd uintptr) bool {
+	call := read
+	if c.looking {
+		call = peek
+	}
 	for {
-		n, errno := read(fd, t.rest)
-		switch errno {
-		case 0:
-			t.done = n
+		n, errno := call(fd, c.in.rest)
+		switch {
+		case errno == 0:
+			c.in.rest = c.in.rest[n:]
 			return true
-		case syscall.EAGAIN:
+		case errno == syscall.EINTR:
+		case errno == syscall.EAGAIN && !c.looking:
 			return false
-		case syscall.EINTR:
 		default:
-			t.failed = errno
+			c.in.failed = errno
 			return true
 		}
 	}
 }
 
 // write writes what there is room for; false: not all.
-func (t *transfer) write(fd uintptr) bool {
+func (c *Conn) write(fd uintptr) bool {
 	for {
-		n, errno := write(fd, t.rest)
+		n, errno := write(fd, c.out.rest)
 		switch errno {
 		case 0:
-			t.done, t.rest = t.done+n, t.rest[n:]
-			if len(t.rest) == 0 {
+			if c.out.rest = c.out.rest[n:]; len(c.out.rest) == 0 {
 				return true
 			}
 		case syscall.EAGAIN:
 			return false
 		case syscall.EINTR:
 		default:
-			t.failed = errno
+			c.out.failed = errno
 			return true
 		}
 	}

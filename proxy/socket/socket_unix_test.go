@@ -220,3 +220,33 @@ func TestLinesStayWhole(t *testing.T) {
 		}
 	}
 }
+
+func TestQuiet(t *testing.T) {
+	near, far := pair(t)
+	conn := socket.New(near)
+	if !conn.Quiet() {
+		t.Error("a connection on which nothing has arrived is not quiet")
+	}
+	noisy := func(what string) {
+		t.Helper()
+		for deadline := time.Now().Add(5 * time.Second); conn.Quiet(); {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: the connection is quiet", what)
+			}
+		}
+	}
+	_, _ = far.Write([]byte("abc"))
+	noisy("bytes")
+	noisy("bytes that were looked at")
+	p := make([]byte, 10)
+	if n, err := conn.Read(p); string(p[:n]) != "abc" || err != nil {
+		t.Errorf("after the look: got %q, %v; want abc", p[:n], err)
+	}
+	if !conn.Quiet() {
+		t.Error("a connection that was read is not quiet")
+	}
+	far.Close()
+	noisy("the end")
+	conn.Close()
+	noisy("closed on our side")
+}

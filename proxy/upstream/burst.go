@@ -21,7 +21,7 @@ func (s *sender) burst(body holder) (all bool, err error) {
 		s.left -= int64(len(piece))
 		pieces = append(pieces, piece)
 	}
-	n, err := b.write(s.conn.probe.raw, pieces)
+	n, err := b.write(s.conn.tcp, pieces)
 	if n > 0 {
 		s.sent.Store(true)
 	}

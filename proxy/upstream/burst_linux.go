@@ -3,6 +3,8 @@ package upstream
 import (
 	"syscall"
 	"unsafe"
+
+	"github.com/edge-proxy/edge/proxy/socket"
 )
 
 // burst is what a connection needs for one: the call that the kernel gets, and a function that is bound once.
@@ -17,7 +19,7 @@ type burst struct {
 
 // bursts reports whether sender.burst can be used: not under TLS.
 func (c *conn) bursts() bool {
-	if c.records != nil || c.probe.raw == nil {
+	if c.records != nil || c.tcp == nil {
 		return false
 	}
 	if c.burst == nil {
@@ -28,13 +30,13 @@ func (c *conn) bursts() bool {
 }
 
 // write sends what the kernel takes of pieces, none of which is empty, without waiting.
-func (b *burst) write(raw syscall.RawConn, pieces [][]byte) (int, error) {
+func (b *burst) write(c *socket.Conn, pieces [][]byte) (int, error) {
 	for i, piece := range pieces {
 		b.vector[i].Base = unsafe.SliceData(piece)
 		b.vector[i].SetLen(len(piece))
 	}
 	b.count = len(pieces)
-	err := raw.Write(b.once)
+	err := c.Raw().Write(b.once)
 	clear(b.vector[:])
 	switch {
 	case err != nil: // closed on our side

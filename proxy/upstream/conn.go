@@ -3,8 +3,9 @@ package upstream
 import (
 	"net"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"github.com/edge-proxy/edge/proxy/socket"
 )
 
 // conn is one connection to an upstream. At any time one call uses it, or the pool has it.
@@ -19,15 +20,13 @@ type conn struct {
 	since  time.Time     // when it was given to the pool last
 	keep   time.Duration // how long it may be idle
 
-	probe probe
-	burst *burst // made when it is wanted
+	tcp   *socket.Conn // raw, if it is one
+	burst *burst       // made when it is wanted
 }
 
 func newConn(raw, c net.Conn, r *records) *conn {
 	n := &conn{Conn: c, raw: raw, records: r, keep: idleConnTimeout}
-	if s, ok := raw.(syscall.Conn); ok {
-		n.probe.raw, _ = s.SyscallConn()
-	}
+	n.tcp, _ = raw.(*socket.Conn)
 	return n
 }
 
@@ -47,7 +46,8 @@ func (c *conn) cut() bool { return c.records != nil && c.records.ended }
 func (c *conn) end() { c.Close() }
 
 // usable reports whether a request may be sent: the connection was not idle for too long, and the other side has
-// neither closed it nor said anything.
+// neither closed it nor said anything. Under TLS that may be a session ticket; then the connection is given up for
+// nothing, which is rare since servers send it before their first answer.
 func (c *conn) usable(now time.Time) bool {
-	return now.Sub(c.since) < c.keep && c.probe.quiet()
+	return now.Sub(c.since) < c.keep && (c.tcp == nil || c.tcp.Quiet())
 }

@@ -135,14 +135,20 @@ func (d *Direct) call(ctx context.Context, q *Request, body io.ReadCloser, fresh
 	return &call{client: d, conn: c, ctx: ctx, query: q, body: body}, nil
 }
 
+// dial makes what both clients read from and write to.
+func dial(ctx context.Context, d *net.Dialer, network, address string) (net.Conn, error) {
+	conn, err := d.DialContext(ctx, network, address)
+	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
+		return socket.New(tcp), nil
+	}
+	return conn, err
+}
+
 // dial makes a connection, which the pool has counted already.
 func (d *Direct) dial(ctx context.Context) (*conn, error) {
-	raw, err := d.dialer.DialContext(ctx, "tcp", d.authority)
+	raw, err := dial(ctx, &d.dialer, "tcp", d.authority)
 	if err != nil {
 		return nil, fmt.Errorf("upstream: %w", err)
-	}
-	if tcp, ok := raw.(*net.TCPConn); ok {
-		raw = socket.New(tcp)
 	}
 	if d.tls == nil {
 		return newConn(raw, raw, nil), nil

@@ -74,8 +74,10 @@ func NewStandard(c Config) (*Standard, error) {
 		absolute = err == nil && through != nil
 	}
 	return &Standard{base: *base, absolute: absolute, transport: &http.Transport{
-		Proxy:                  c.Proxy,
-		DialContext:            dialer.DialContext,
+		Proxy: c.Proxy,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return dial(ctx, dialer, network, address)
+		},
 		TLSClientConfig:        &tls.Config{RootCAs: c.RootCAs, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    timeout,
 		Protocols:              protocols,
