@@ -93,6 +93,17 @@ func (c *callerConn) Write(p []byte) (sent int, err error) {
 	}
 }
 
+// WriteBuffers is v.WriteTo(c) in one system call, for who has taken the connection over. net.Buffers itself would go round
+// Write, and with it round what Write does with an early deadline.
+func (c *callerConn) WriteBuffers(v *net.Buffers) (sent int64, err error) {
+	for {
+		n, err := v.WriteTo(c.TCPConn) // leaves in v what was not sent
+		if sent += n; err == nil || !c.writes.early(err) {
+			return sent, err
+		}
+	}
+}
+
 // ReadFrom is for other handlers of the server: net/http sends files with it.
 func (c *callerConn) ReadFrom(r io.Reader) (int64, error) {
 	return c.writes.exactly(func() (int64, error) { return c.TCPConn.ReadFrom(r) })

@@ -41,6 +41,23 @@ func wantDeadline(t *testing.T, what string, err error, began time.Time, least t
 
 const short, long = 20 * time.Millisecond, 80 * time.Millisecond
 
+// A deadline that nobody wants any more, and that has passed, cuts no write of several pieces.
+func TestBuffersAfterAnEarlyDeadline(t *testing.T) {
+	conn, other := callerPair(t)
+	_ = conn.SetWriteDeadline(time.Now().Add(short))
+	_ = conn.SetWriteDeadline(time.Time{})
+	<-time.After(long)
+	pieces := net.Buffers{[]byte("a head, "), bytes.Repeat([]byte("x"), 64<<10), []byte("an end")}
+	want := bytes.Join(pieces, nil)
+	if n, err := conn.WriteBuffers(&pieces); n != int64(len(want)) || err != nil {
+		t.Fatalf("got %d, %v; want %d", n, err, len(want))
+	}
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(other, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("other bytes arrived, or %v", err)
+	}
+}
+
 func TestReadDeadlineWantedLastCounts(t *testing.T) {
 	conn, other := callerPair(t)
 	var p [10]byte

@@ -1,4 +1,4 @@
-//go:build linux && race
+//go:build linux && (race || 386)
 
 package socket
 
@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// read and write, as the race detector wants them: it has to see the memory that they touch, and what they order.
+// The calls as the race detector wants them, since it has to see the memory that they touch and what they order, and as a
+// 386 has them: there they go through another.
 
 func read(fd uintptr, p []byte) (int, syscall.Errno) { return number(syscall.Read(int(fd), p)) }
 

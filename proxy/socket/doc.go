@@ -5,6 +5,9 @@
 // Go's never blocks, so both are for nothing. At 2,500 requests a second a fifth of Edge's CPU time was the monitor's;
 // docs/bench.md.
 //
-// Nothing else changes: waiting, deadlines, Close and errors are those of package net. While a call lasts, its thread
-// cannot be made to stop, as a collection may want; so pieces of more than 128 KiB go the usual way.
+// Waiting, deadlines, Close and errors are those of package net. Two things change. While a call lasts, its thread keeps
+// its processor and cannot be made to stop, as a collection may want; so pieces of more than 128 KiB go the usual way, but
+// the kernel may still take its time when memory is short. And the monitor, which interrupts who computes for more than
+// 10 ms, may be asleep until the next timer of the process: with one processor (GOMAXPROCS) the others wait for that. Edge's
+// sweeper has one every 25 ms.
 package socket

@@ -1,6 +1,9 @@
 package takeover
 
-import "strconv"
+import (
+	"net"
+	"strconv"
+)
 
 // flush writes out.
 func (c *conn) flush() error {
@@ -38,10 +41,20 @@ func (c *conn) sendChunk(p []byte) error {
 	return c.write(c.out, p, lineEnd)
 }
 
+// buffersWriter is a connection that wraps another and still writes several pieces with one call.
+type buffersWriter interface {
+	WriteBuffers(*net.Buffers) (int64, error)
+}
+
 // write writes up to three pieces with one call.
 func (c *conn) write(pieces ...[]byte) error {
 	c.vector = append(c.pieces[:0], pieces...)
-	_, err := c.vector.WriteTo(c.rwc)
+	var err error
+	if own, ok := c.rwc.(buffersWriter); ok {
+		_, err = own.WriteBuffers(&c.vector)
+	} else {
+		_, err = c.vector.WriteTo(c.rwc)
+	}
 	clear(c.pieces[:])
 	return c.flushed(err)
 }

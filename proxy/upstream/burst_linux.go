@@ -12,6 +12,7 @@ type burst struct {
 	pieces [burstPieces][]byte
 	vector [burstPieces]syscall.Iovec
 	count  int
+	bytes  int
 	sent   uintptr
 	failed syscall.Errno
 	once   func(fd uintptr) bool
@@ -31,7 +32,9 @@ func (c *conn) bursts() bool {
 
 // write sends what the kernel takes of pieces, none of which is empty, without waiting.
 func (b *burst) write(c *socket.Conn, pieces [][]byte) (int, error) {
+	b.bytes = 0
 	for i, piece := range pieces {
+		b.bytes += len(piece)
 		b.vector[i].Base = unsafe.SliceData(piece)
 		b.vector[i].SetLen(len(piece))
 	}
@@ -49,7 +52,14 @@ func (b *burst) write(c *socket.Conn, pieces [][]byte) (int, error) {
 	return 0, b.failed
 }
 
+// longBurst is how many bytes are copied without the scheduler's knowledge at most, 256 KiB; package socket says why.
+const longBurst = 256 << 10
+
 func (b *burst) writev(fd uintptr) bool {
-	b.sent, _, b.failed = syscall.RawSyscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&b.vector[0])), uintptr(b.count))
+	if b.bytes > longBurst {
+		b.sent, _, b.failed = syscall.Syscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&b.vector[0])), uintptr(b.count))
+	} else {
+		b.sent, _, b.failed = syscall.RawSyscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&b.vector[0])), uintptr(b.count))
+	}
 	return true // whatever it was, do not wait
 }
