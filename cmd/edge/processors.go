@@ -1,7 +1,10 @@
 package main
 
 import (
+	"net"
+	"net/http"
 	"runtime"
+	"sync/atomic"
 	"time"
 )
 
@@ -9,6 +12,7 @@ const (
 	processorLook = 100 * time.Millisecond // how often the load is looked at
 	processorIdle = 0.4                    // of one processor's time: less is little to do, more is not
 	processorCalm = 5                      // looks with little to do, one after the other, before there is one processor
+	processorNone = 0.05                   // as processorIdle: less is nothing to do
 )
 
 // processors decides whether Go needs more than one. When a goroutine is started, and net/http starts one for each request,
@@ -33,39 +37,80 @@ func (p *processors) look(busy float64) bool {
 	return p.one
 }
 
-// followLoad gives Go one processor while there is little to do, and its default else, until the returned function is
-// called. It does nothing when the environment has GOMAXPROCS, where that default is one, where CPU time cannot be read,
-// and when there are plugins: compiled WASM does not give its processor away.
-func followLoad(environ []string, plugins int) (stop func()) {
-	before, known := cpuTime()
-	if !known || plugins > 0 || inEnvironment(environ, "GOMAXPROCS") || runtime.GOMAXPROCS(0) == 1 {
-		return func() {}
+// governor gives Go one processor while there is little to do, and its default else. While there is nothing to do it
+// sleeps, until a connection becomes active.
+type governor struct {
+	asleep atomic.Bool
+	wake   chan struct{} // has room for one
+	done   chan struct{}
+}
+
+// governed returns nil where there is nothing to govern: when the environment has GOMAXPROCS, where that is one by
+// default, where CPU time cannot be read, and when there are plugins, since compiled WASM does not give its processor away.
+func governed(environ []string, plugins int) *governor {
+	if _, known := cpuTime(); !known || plugins > 0 || inEnvironment(environ, "GOMAXPROCS") || runtime.GOMAXPROCS(0) == 1 {
+		return nil
 	}
-	done := make(chan struct{})
-	go func() {
-		defer runtime.SetDefaultGOMAXPROCS()
-		ticks := time.NewTicker(processorLook)
-		defer ticks.Stop()
-		var p processors
-		one, last := false, time.Now()
-		for {
-			select {
-			case <-done:
-				return
-			case now := <-ticks.C:
-				used, _ := cpuTime()
-				enough := p.look(float64(used-before) / float64(now.Sub(last)))
-				before, last = used, now
-				if enough == one {
-					continue
-				}
-				if one = enough; one {
-					runtime.GOMAXPROCS(1)
-				} else {
-					runtime.SetDefaultGOMAXPROCS()
-				}
+	return &governor{wake: make(chan struct{}, 1), done: make(chan struct{})}
+}
+
+// connState goes into http.Server.ConnState.
+func (g *governor) connState(_ net.Conn, state http.ConnState) {
+	if state == http.StateActive && g.asleep.Load() {
+		select {
+		case g.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// govern runs until stop. With sleeps the connections' states are told to connState.
+func (g *governor) govern(sleeps bool) {
+	defer runtime.SetDefaultGOMAXPROCS()
+	looks := time.NewTimer(processorLook)
+	defer looks.Stop()
+	var p processors
+	one, last := false, time.Now()
+	before, _ := cpuTime()
+	for {
+		select {
+		case <-g.done:
+			return
+		case <-looks.C:
+		}
+		used, _ := cpuTime()
+		now := time.Now()
+		busy := float64(used-before) / float64(now.Sub(last))
+		before, last = used, now
+		if enough := p.look(busy); enough != one {
+			if one = enough; one {
+				runtime.GOMAXPROCS(1)
+			} else {
+				runtime.SetDefaultGOMAXPROCS()
 			}
 		}
-	}()
-	return func() { close(done) }
+		if sleeps && one && busy < processorNone {
+			if !g.sleep() {
+				return
+			}
+			before, _ = cpuTime()
+			last = time.Now()
+		}
+		looks.Reset(processorLook)
+	}
 }
+
+// sleep waits for a connection that becomes active; false: for stop.
+func (g *governor) sleep() bool {
+	g.asleep.Store(true)
+	defer g.asleep.Store(false)
+	select {
+	case <-g.done:
+		return false
+	case <-g.wake:
+		return true
+	}
+}
+
+// stop ends govern, which gives Go its default again.
+func (g *governor) stop() { close(g.done) }

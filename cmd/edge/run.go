@@ -92,11 +92,15 @@ func run(inv invocation) int {
 		fmt.Fprintf(inv.stderr, "edge: %v\n", err)
 		return exitFailed
 	}
+	if g := governed(inv.environ, len(doc.Plugins)); g != nil {
+		s.data.server.ConnState = g.connState
+		go g.govern(!doc.Takeover) // connections that were taken over have no states
+		defer g.stop()
+	}
 	s.serve()
 	if f.demo {
 		fmt.Fprint(inv.stderr, s.whatToTry())
 	}
-	defer followLoad(inv.environ, len(doc.Plugins))()
 	return s.wait(signals)
 }
 
