@@ -25,10 +25,7 @@ type socketListener struct{ net.Listener }
 // Accept waits for the next connection.
 func (l socketListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
-	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
-		return socket.New(tcp), nil
-	}
-	return conn, err
+	return socket.Wrap(conn), err
 }
 
 type callerListener struct {

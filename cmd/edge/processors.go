@@ -17,7 +17,8 @@ const (
 
 // processors decides whether Go needs more than one. When a goroutine is started, and net/http starts one for each request,
 // Go wakes another thread if a processor is idle. With little to do that thread finds nothing, and takes its time from the
-// provider's answer: at 2,500 requests a second on two cores it costs a third of the CPU time and 40 µs of 100; docs/bench.md.
+// provider's answer: at 2,500 requests a second on two cores it costs three tenths of the CPU time and 45 µs of
+// 155; docs/bench.md.
 //
 // There is one threshold for both ways. The same load uses more of several processors than of one, so what has gone above
 // it stays there until there is less to do; two thresholds closer to each other would swing at loads between them. Where

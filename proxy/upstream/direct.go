@@ -138,10 +138,7 @@ func (d *Direct) call(ctx context.Context, q *Request, body io.ReadCloser, fresh
 // dial makes what both clients read from and write to.
 func dial(ctx context.Context, d *net.Dialer, network, address string) (net.Conn, error) {
 	conn, err := d.DialContext(ctx, network, address)
-	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
-		return socket.New(tcp), nil
-	}
-	return conn, err
+	return socket.Wrap(conn), err
 }
 
 // dial makes a connection, which the pool has counted already.
