@@ -28,3 +28,8 @@ func moved(n uintptr, errno syscall.Errno) (int, syscall.Errno) {
 	}
 	return int(n), 0
 }
+
+func splice(from uintptr, to, most int) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_SPLICE, from, 0, uintptr(to), 0, uintptr(most), spliceFlags)
+	return moved(n, errno)
+}

@@ -26,3 +26,8 @@ func number(n int, err error) (int, syscall.Errno) {
 	}
 	return n, 0
 }
+
+func splice(from uintptr, to, most int) (int, syscall.Errno) {
+	n, err := syscall.Splice(int(from), nil, to, nil, most, spliceFlags)
+	return number(int(n), err)
+}

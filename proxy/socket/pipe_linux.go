@@ -1,0 +1,181 @@
+package socket
+
+import (
+	"io"
+	"sync"
+	"syscall"
+)
+
+const (
+	mostPipes = 64        // in use at a time; each is two descriptors
+	keptPipes = 16        // between two uses
+	pipeBytes = 256 << 10 // of one. The kernel counts pieces of pages, so small segments fill it earlier
+)
+
+// Pipe is a pipe in the kernel through which content goes from one connection to another without being copied to memory
+// of this process and back (splice(2)). One goroutine uses it at a time; it does so for one direction, and fills it only
+// when it is empty.
+type Pipe struct {
+	out, in int // the ends that are read and written
+	held    int // bytes in it
+
+	// Of the call under way.
+	most   int
+	failed syscall.Errno
+	fill   func(fd uintptr) bool // bound once
+	drain  func(fd uintptr) bool
+	try    func(fd uintptr) bool
+}
+
+// Of linux/fcntl.h and linux/splice.h. The flags make a call fail rather than wait, and move pages.
+const (
+	setPipeSize = 1031
+	spliceFlags = 0x2 | 0x1
+)
+
+var pipes struct {
+	mu    sync.Mutex
+	inUse int
+	kept  []*Pipe
+}
+
+// TakePipe returns an empty pipe, or nil if there is none to be had: too many are in use, or the process has no
+// descriptors left. Give it back with Give.
+func TakePipe() *Pipe {
+	pipes.mu.Lock()
+	defer pipes.mu.Unlock()
+	if pipes.inUse == mostPipes {
+		return nil
+	}
+	if n := len(pipes.kept); n > 0 {
+		p := pipes.kept[n-1]
+		pipes.kept[n-1], pipes.kept = nil, pipes.kept[:n-1]
+		pipes.inUse++
+		return p
+	}
+	p := newPipe()
+	if p != nil {
+		pipes.inUse++
+	}
+	return p
+}
+
+func newPipe() *Pipe {
+	var ends [2]int
+	if syscall.Pipe2(ends[:], syscall.O_NONBLOCK|syscall.O_CLOEXEC) != nil {
+		return nil
+	}
+	_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, uintptr(ends[1]), setPipeSize, pipeBytes) // else it stays as it is, 64 KiB mostly
+	p := &Pipe{out: ends[0], in: ends[1]}
+	p.fill, p.drain, p.try = p.fillOnce, p.drainAll, p.drainOnce
+	return p
+}
+
+// Give gives the pipe back, with what is in it.
+func (p *Pipe) Give() {
+	pipes.mu.Lock()
+	pipes.inUse--
+	keep := p.held == 0 && len(pipes.kept) < keptPipes
+	if keep {
+		pipes.kept = append(pipes.kept, p)
+	}
+	pipes.mu.Unlock()
+	if !keep {
+		syscall.Close(p.out)
+		syscall.Close(p.in)
+	}
+}
+
+// Len is how many bytes are in the pipe.
+func (p *Pipe) Len() int { return p.held }
+
+// Fill moves what c has received, most bytes at most, into the pipe, which is empty. Like c.Read it waits until there is
+// something, and has its errors, io.EOF included.
+func (p *Pipe) Fill(c *Conn, most int) (int, error) {
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
+	p.most, p.failed = min(most, longest), 0
+	before := p.held
+	err := c.raw.Read(p.fill)
+	switch {
+	case err != nil || p.failed != 0:
+		return 0, c.failure("splice", p.failed, err)
+	case p.held == before:
+		return 0, io.EOF
+	}
+	return p.held - before, nil
+}
+
+func (p *Pipe) fillOnce(fd uintptr) bool {
+	for {
+		n, errno := splice(fd, p.in, p.most)
+		switch errno {
+		case 0:
+			p.held += n
+			return true
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return false
+		default:
+			p.failed = errno
+			return true
+		}
+	}
+}
+
+// Drain moves all that is in the pipe to c. Like c.Write it waits until there is room, and has its errors; what was not
+// sent then is still in the pipe.
+func (p *Pipe) Drain(c *Conn) (int, error) { return p.send(c, p.drain) }
+
+// TryDrain is Drain that does not wait: what finds no room stays in the pipe.
+func (p *Pipe) TryDrain(c *Conn) (int, error) { return p.send(c, p.try) }
+
+func (p *Pipe) send(c *Conn, once func(fd uintptr) bool) (int, error) {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	before := p.held
+	p.failed = 0
+	err := c.raw.Write(once)
+	if err != nil || p.failed != 0 {
+		return before - p.held, c.failure("splice", p.failed, err)
+	}
+	return before - p.held, nil
+}
+
+func (p *Pipe) drainOnce(fd uintptr) bool {
+	p.drainAll(fd)
+	return true
+}
+
+func (p *Pipe) drainAll(fd uintptr) bool {
+	for p.held > 0 {
+		n, errno := splice(uintptr(p.out), int(fd), p.held)
+		switch errno {
+		case 0:
+			p.held -= n
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return false
+		default:
+			p.failed = errno
+			return true
+		}
+	}
+	return true
+}
+
+// Read takes bytes out of the pipe, for who needs them in memory after all. It returns io.EOF when there are none.
+func (p *Pipe) Read(b []byte) (int, error) {
+	if p.held == 0 {
+		return 0, io.EOF
+	}
+	if len(b) == 0 {
+		return 0, nil
+	}
+	n, err := syscall.Read(p.out, b)
+	if err != nil {
+		return 0, err
+	}
+	p.held -= n
+	return n, nil
+}
