@@ -367,6 +367,6 @@ func (x *exchange) holdLimit() int64 {
 // tellAttempts says how many attempts there were, where there may be several.
 func (x *exchange) tellAttempts(h http.Header) {
 	if x.course.several {
-		h["X-Edge-Attempts"] = []string{strconv.Itoa(x.attempts)}
+		h[attemptsField] = []string{strconv.Itoa(x.attempts)}
 	}
 }

@@ -44,6 +44,8 @@ type callerConn struct {
 
 	served atomic.Bool // a handler of ours is running
 	tail   *byte       // the last of bufio.Reader's buffer; set by the first Read, before any other goroutine reads
+
+	lines headLines
 }
 
 func newCallerConn(tcp *net.TCPConn, w *watcher) *callerConn {
@@ -61,6 +63,7 @@ func (c *callerConn) gone() bool { return c != nil && c.left.Load() }
 // Close closes the connection.
 func (c *callerConn) Close() error {
 	err := c.TCPConn.Close()
+	c.lines.drop()
 	if c.watched() {
 		c.watch.forget(c)
 	}
@@ -83,8 +86,15 @@ func (c *callerConn) Read(p []byte) (int, error) {
 	}
 }
 
-// Write writes all of p, or what of it can be until the write deadline.
-func (c *callerConn) Write(p []byte) (sent int, err error) {
+// Write writes all of p, or what of it can be until the write deadline, and the lines that belong into the head of it.
+func (c *callerConn) Write(p []byte) (int, error) {
+	if c.lines.pending.Load() && c.lines.pending.Swap(false) {
+		return c.writeHead(p)
+	}
+	return c.write(p)
+}
+
+func (c *callerConn) write(p []byte) (sent int, err error) {
 	for {
 		n, err := c.Conn.Write(p[sent:])
 		if sent += n; err == nil || !c.writes.early(err) {

@@ -208,7 +208,7 @@ func (x *exchange) refuse(err error) {
 	for _, field := range fields {
 		h[field.Name] = []string{field.Value}
 	}
-	h["X-Edge-Request-Id"] = []string{x.id}
+	h[requestIDField] = []string{x.id}
 	x.tellAttempts(h)
 	x.readUp()
 	x.closeAfter(h)

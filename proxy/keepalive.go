@@ -35,8 +35,8 @@ var keepAliveComment = []byte(": keep-alive\n\n")
 
 // keepStreamAlive begins to, if the provider's configuration says so and the answer is a stream of events. One whose
 // length was said, or that is encoded, takes no more bytes.
-func (x *exchange) keepStreamAlive(h http.Header) {
-	if x.end == nil || x.end.config.StreamKeepalive <= 0 || x.answer.Length >= 0 || !eventStream(h) || encoded(h) {
+func (x *exchange) keepStreamAlive(c content) {
+	if x.end == nil || x.end.config.StreamKeepalive <= 0 || x.answer.Length >= 0 || !c.events || c.encoded {
 		return
 	}
 	k := &keepAlive{x: x, control: http.NewResponseController(x.w), every: x.end.config.StreamKeepalive, sent: time.Now(), lines: newLineEnds()}

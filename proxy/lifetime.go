@@ -47,6 +47,12 @@ type remains struct {
 	values [8]string // of the answer's head, which net/http sends after the handler has returned
 }
 
+// one is value as a list.
+func (r *remains) one(value string) []string {
+	r.values[0] = value
+	return r.values[:1:1]
+}
+
 // remainsWithBody is that of a request with content.
 type remainsWithBody struct {
 	remains

@@ -307,7 +307,7 @@ func (x *exchange) greet() {
 	x.status = http.StatusOK
 	h := x.w.Header()
 	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
-	h["X-Edge-Request-Id"] = []string{x.id}
+	h[requestIDField] = []string{x.id}
 	x.readUp()
 	x.closeAfter(h)
 	written, _ := io.WriteString(x.w, greeting) // a caller that has left is told nothing

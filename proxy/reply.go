@@ -34,7 +34,10 @@ func (x *exchange) reply() error {
 		a.Body = http.NoBody
 	}
 	h := x.w.Header()
-	x.copyFields(h, a.Fields)
+	lines := x.headAsLines(h)
+	if lines == nil {
+		x.copyFields(h, a.Fields)
+	}
 	if len(a.TrailerNames) > 0 {
 		h["Trailer"] = append(h["Trailer"], a.TrailerNames...)
 	}
@@ -42,13 +45,15 @@ func (x *exchange) reply() error {
 	control := http.NewResponseController(x.w)
 	x.committed = true
 	x.w.WriteHeader(a.Status)
-	if (a.Length < 0 || eventStream(h)) && !ready(a.Body) { // what is unknown in length may be slow to come: the head goes now
+	lines.follow()
+	content := contentOf(a.Fields)
+	if (a.Length < 0 || content.events) && !ready(a.Body) { // what is unknown in length may be slow to come: the head goes now
 		if err := control.Flush(); err != nil {
 			return x.writing(err)
 		}
 	}
-	x.beginUsage(h)
-	x.keepStreamAlive(h)
+	x.beginUsage(content)
+	x.keepStreamAlive(content)
 	err := x.copyBody(a, control)
 	x.alive.end(x, err != nil)
 	if err != nil {
@@ -219,7 +224,7 @@ func (x *exchange) copyFields(h http.Header, fields upstream.Fields) {
 	if _, has := h["Content-Type"]; !has {
 		h["Content-Type"] = nil // net/http guesses one otherwise
 	}
-	h["X-Edge-Request-Id"] = last(append(values, x.id))
+	h[requestIDField] = last(append(values, x.id))
 	x.tellAttempts(h)
 	x.closeAfter(h)
 }
@@ -243,12 +248,26 @@ func namedByConnection(fields upstream.Fields) (named map[string]bool) {
 	return named
 }
 
-// eventStream reports whether an answer is server-sent events (HTML standard, section 9.2).
-func eventStream(h http.Header) bool {
-	for _, value := range h["Content-Type"] {
-		if media, _, _ := strings.Cut(value, ";"); strings.EqualFold(strings.TrimSpace(media), "text/event-stream") {
-			return true
+// content is what the head of an answer says of its content.
+type content struct {
+	events  bool // server-sent events (HTML standard, section 9.2)
+	json    bool
+	encoded bool // compressed or otherwise encoded (RFC 9110, section 8.4)
+}
+
+func contentOf(fields upstream.Fields) (c content) {
+	types := 0
+	for i := range fields {
+		value := fields[i].Value
+		switch fields[i].Name {
+		case "Content-Type":
+			media, _, _ := strings.Cut(value, ";")
+			c.events = c.events || strings.EqualFold(strings.TrimSpace(media), "text/event-stream")
+			types++
+			c.json = types == 1 && (value == "application/json" || jsonType(value))
+		case "Content-Encoding":
+			c.encoded = c.encoded || value != "" && value != "identity"
 		}
 	}
-	return false
+	return c
 }

@@ -47,16 +47,16 @@ const (
 	usageReading                   // it is read
 )
 
-// beginUsage decides whether the answer with the head h is one whose tokens count: a provider's, with content in JSON or
+// beginUsage decides whether the answer with content c is one whose tokens count: a provider's, with content in JSON or
 // server-sent events, to a POST. A GET may show what was counted before.
-func (x *exchange) beginUsage(h http.Header) {
+func (x *exchange) beginUsage(c content) {
 	u, status := &x.usage, x.answer.Status
 	if x.method() != http.MethodPost || status < 200 || status > 299 || status == http.StatusNoContent || x.end == nil ||
-		x.draft.answered || x.draft.failure != nil || !jsonContent(h) && !eventStream(h) {
+		x.draft.answered || x.draft.failure != nil || !c.json && !c.events {
 		return
 	}
 	u.state = usageReading
-	if encoded(h) {
+	if c.encoded {
 		u.state = usageUnread
 	}
 	u.cohere = x.end.manners.Dialect == dialectCohere
@@ -246,20 +246,4 @@ func stringEnd(b []byte) int {
 		}
 		at++
 	}
-}
-
-// jsonContent reports whether an answer's content is JSON.
-func jsonContent(h http.Header) bool {
-	values := h["Content-Type"]
-	return len(values) == 1 && (values[0] == "application/json" || jsonType(values[0]))
-}
-
-// encoded reports whether an answer's content is compressed or otherwise encoded (RFC 9110, section 8.4).
-func encoded(h http.Header) bool {
-	for _, value := range h["Content-Encoding"] {
-		if value != "" && value != "identity" {
-			return true
-		}
-	}
-	return false
 }

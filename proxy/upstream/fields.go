@@ -9,6 +9,9 @@ import (
 // Field is one header or trailer line. Name is in canonical form (textproto.CanonicalMIMEHeaderKey).
 type Field struct{ Name, Value string }
 
+// Valid reports whether f can stand in a message: a token, and a value without control characters (RFC 9110, section 5).
+func (f *Field) Valid() bool { return validName(f.Name) && validValue(f.Value) }
+
 // Fields is a header section, in order; a name may stand in it more than once (RFC 9110, section 5.2).
 type Fields []Field
 
