@@ -47,7 +47,7 @@ func TestFlags(t *testing.T) {
 	f("-quick", 1, .5, everything, "")
 	f("-seconds 2 -quick", 1, 2, everything, "")
 	f("-quick -rounds 2", 2, .5, everything, "")
-	f("-only w2", 0, 0, "", `-only: got "w2", want of W1, W2, W3, W4a, W4b`)
+	f("-only w2", 0, 0, "", `-only: got "w2", want of W1, W2, W2f, W3, W4a, W4b`)
 	f("-rounds 0", 0, 0, "", "got 0, want 1 to 20")
 	f("-seconds NaN", 0, 0, "", "got NaN, want 0.1 to 30")
 	f("-write -quick", 0, 0, "", "whole run")
@@ -58,7 +58,7 @@ func TestFlags(t *testing.T) {
 	f("-fast", 0, 0, "", "not defined")
 }
 
-const everything = "W1 W2 W3 W4a W4b W5 W6 W7 W8 W9 starts scale"
+const everything = "W1 W2 W2f W3 W4a W4b W5 W6 W7 W8 W9 starts scale"
 
 func TestPeersFlag(t *testing.T) {
 	f := func(args []string, want string) {
@@ -91,7 +91,7 @@ func TestTurns(t *testing.T) {
 	f("-only W9 -rounds 2", 2*4*5)
 	f("-only starts", 3*3+1)
 	f("-only scale", 3*(4*2+3+9)+3*2)
-	f("", 3*4*9+3*4*5+10+66)
+	f("", 3*4*10+3*4*5+10+66)
 }
 
 func TestWrongUseAndHelp(t *testing.T) {

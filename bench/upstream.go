@@ -133,6 +133,13 @@ func (w workload) answerer() answerer {
 	return a
 }
 
+// providerFields are what OpenAI answers beside what every server does.
+const providerFields = "\r\nServer: cloudflare\r\nX-Request-Id: req_0123456789abcdef0123456789abcdef\r\n" +
+	"Openai-Organization: user-0123456789abcdef\r\nOpenai-Processing-Ms: 45\r\nOpenai-Version: 2020-10-01\r\n" +
+	"X-Ratelimit-Limit-Requests: 10000000\r\nX-Ratelimit-Limit-Tokens: 30000000\r\nX-Ratelimit-Remaining-Requests: 9999999\r\n" +
+	"X-Ratelimit-Remaining-Tokens: 29999999\r\nX-Ratelimit-Reset-Requests: 6ms\r\nX-Ratelimit-Reset-Tokens: 0s\r\n" +
+	"Strict-Transport-Security: max-age=31536000; includeSubDomains; preload\r\nX-Content-Type-Options: nosniff"
+
 // answerHead has what every server says, so that no proxy has to add it.
 func answerHead(kind, framing string) []byte {
 	date := time.Now().UTC().Format(http.TimeFormat)
@@ -141,7 +148,11 @@ func answerHead(kind, framing string) []byte {
 
 // plain answers at once, with Content-Length.
 func (w workload) plain() func(io.Writer) error {
-	whole := append(answerHead("application/json", "Content-Length: "+strconv.Itoa(w.answerBytes)), jsonOf(w.answerBytes)...)
+	framing := "Content-Length: " + strconv.Itoa(w.answerBytes)
+	if w.fields {
+		framing += providerFields
+	}
+	whole := append(answerHead("application/json", framing), jsonOf(w.answerBytes)...)
 	return func(conn io.Writer) error {
 		_, err := conn.Write(whole)
 		return err

@@ -24,6 +24,8 @@ type workload struct {
 	least time.Duration // of a turn, whatever -seconds says
 	cut   int           // turns are so many times as many, and as much shorter: for what is told as a difference; 0: as they are
 
+	fields bool // those of an SDK and of an LLM provider, on top of what every request and answer has
+
 	held  bool // memory is told for each request in flight
 	added bool // latency is told beyond direct, too
 	micro bool // latency is told in µs
@@ -34,6 +36,10 @@ const eventBytes = 128
 var workloads = []workload{
 	{name: "W1", does: "GET, 11 B answer", method: http.MethodGet, answerBytes: 11, connections: 64},
 	{name: "W2", does: "POST 1 KB, 1 KB answer", method: http.MethodPost, bodyBytes: 1 << 10, answerBytes: 1 << 10, connections: 64},
+	{
+		name: "W2f", does: "W2 with the fields of an LLM's SDK and provider", method: http.MethodPost, bodyBytes: 1 << 10, answerBytes: 1 << 10,
+		connections: 64, fields: true,
+	},
 	{name: "W3", does: "POST 100 KB, 1 KB answer", method: http.MethodPost, bodyBytes: 100 << 10, answerBytes: 1 << 10, connections: 64},
 	{name: "W4a", does: "SSE, 50 events", method: http.MethodPost, bodyBytes: 1 << 10, answerBytes: 50 * eventBytes, events: 50, connections: 32},
 	{
@@ -111,10 +117,20 @@ func (w workload) openFiles() int {
 // stall is what a proxy with a busy machine may take beyond what the upstream does.
 const stall = 300 * time.Millisecond
 
-// request returns the bytes of one request, as a client of an LLM API would send it.
+// sdkFields are what OpenAI's SDK for Python sends beside what every client does.
+const sdkFields = "Accept-Encoding: gzip, deflate\r\n" +
+	"Authorization: Bearer sk-proj-0123456789abcdef0123456789abcdef0123456789abcdef\r\n" +
+	"X-Stainless-Lang: python\r\nX-Stainless-Package-Version: 2.8.1\r\nX-Stainless-OS: Linux\r\nX-Stainless-Arch: x64\r\n" +
+	"X-Stainless-Runtime: CPython\r\nX-Stainless-Runtime-Version: 3.12.3\r\nX-Stainless-Async: false\r\n" +
+	"x-stainless-retry-count: 0\r\nx-stainless-read-timeout: 600\r\n"
+
+// request returns the bytes of one request.
 func (w workload) request(host, prefix string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: edge-bench\r\nAccept: */*\r\n", w.method, prefix, w.path(), host)
+	if w.fields {
+		b.WriteString(sdkFields)
+	}
 	if w.bodyBytes > 0 {
 		fmt.Fprintf(&b, "Content-Type: application/json\r\nContent-Length: %d\r\n", w.bodyBytes)
 	}
