@@ -99,7 +99,9 @@ func (b *bench) peersOf(w workload) []entrant {
 	if w.name == pluginWorkload {
 		return b.plugins
 	}
-	return b.peers
+	return slices.DeleteFunc(slices.Clone(b.peers), func(e entrant) bool {
+		return slices.ContainsFunc(programs, func(p program) bool { return p.name == e.name && p.only != "" && p.only != w.name })
+	})
 }
 
 // turns is how many a run has.

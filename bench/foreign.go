@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"text/template"
 	"time"
 )
@@ -20,10 +21,12 @@ import (
 type program struct {
 	name      string
 	version   []string // arguments that print it
-	arguments func(config string) []string
+	arguments func(config string, s setting) []string
+	only      string // the one workload that it takes part in; "" is all
 	config    string // a template, of a setting
 	workers   int    // processes that the first one starts
-	counters  bool   // it has Go's, on a port of its own
+	counters  bool   // it has Go's, on a port of its own, which tell of each request
+	health    string // a path there that says whether it is ready; "" asks it for an answer
 }
 
 // setting is what a configuration depends on.
@@ -45,17 +48,29 @@ const foreignProcesses = 2
 var programs = []program{
 	{
 		name: nginxPeer, version: []string{"-v"}, workers: foreignProcesses, config: nginxConfig,
-		arguments: func(config string) []string {
+		arguments: func(config string, _ setting) []string {
 			return []string{"-p", filepath.Dir(config), "-c", config, "-e", "stderr", "-g", "daemon off;"}
 		},
 	},
 	{
 		name: haproxyPeer, version: []string{"-v"}, config: haproxyConfig,
-		arguments: func(config string) []string { return []string{"-db", "-q", "-f", config} },
+		arguments: func(config string, _ setting) []string { return []string{"-db", "-q", "-f", config} },
 	},
 	{
 		name: caddyPeer, version: []string{"version"}, config: caddyConfig, counters: true,
-		arguments: func(config string) []string { return []string{"run", "--adapter", "caddyfile", "--config", config} },
+		arguments: func(config string, _ setting) []string {
+			return []string{"run", "--adapter", "caddyfile", "--config", config}
+		},
+	},
+	{
+		name: vmauthPeer, version: []string{"-version"}, config: vmauthConfig, health: "/health", only: "W2",
+		arguments: func(config string, s setting) []string {
+			many := strconv.Itoa(s.IdleConns)
+			return []string{
+				"-auth.config=" + config, "-httpListenAddr=" + s.Listen, "-httpInternalListenAddr=" + s.Admin, "-loggerLevel=ERROR",
+				"-maxConcurrentRequests=" + many, "-maxConcurrentPerUserRequests=" + many, "-maxIdleConnsPerBackend=" + many,
+			}
+		},
 	},
 }
 
@@ -107,16 +122,17 @@ func (p program) starter(path string) starter {
 			return nil, err
 		}
 		config := filepath.Join(dir, "config")
-		err = p.writeConfig(config, setting{
+		set := setting{
 			Dir: dir, Upstream: s.upstream, Listen: ports[0], Admin: ports[1],
 			Connections: w.connections + 100, Files: w.openFiles(), IdleConns: w.connections + 100,
 			Processes: foreignProcesses, Streams: w.events > 0, AsRoot: os.Geteuid() == 0,
-		})
+		}
+		err = p.writeConfig(config, set)
 		if err != nil {
 			return nil, err
 		}
 		environ := append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-		process, err := start(ctx, path, environ, p.arguments(config)...)
+		process, err := start(ctx, path, environ, p.arguments(config, set)...)
 		if err != nil {
 			return nil, err
 		}
@@ -142,7 +158,11 @@ func (p program) await(ctx context.Context, process *process, ports []string) (*
 	if p.counters {
 		one.counters = "http://" + ports[1] + "/metrics"
 	}
-	err := awaitReady(ctx, process, "http://"+one.address+workloads[0].path(), readyPoll)
+	url := "http://" + one.address + workloads[0].path()
+	if p.health != "" {
+		url = "http://" + ports[1] + p.health
+	}
+	err := awaitReady(ctx, process, url, readyPoll)
 	if err == nil {
 		err = p.adopt(process)
 	}
@@ -223,6 +243,10 @@ frontend clients
 	default_backend up
 backend up
 	server up {{.Upstream}} pool-purge-delay 300s
+`
+
+const vmauthConfig = `unauthorized_user:
+  url_prefix: http://{{.Upstream}}/
 `
 
 const caddyConfig = `{

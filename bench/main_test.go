@@ -68,7 +68,7 @@ func TestPeersFlag(t *testing.T) {
 			t.Errorf("%s: got %q, %v; want %q", args, got, err, want)
 		}
 	}
-	f(nil, "nginx haproxy caddy")
+	f(nil, "nginx haproxy caddy vmauth")
 	f([]string{"-peers", "haproxy"}, "haproxy")
 	f([]string{"-peers="}, "")
 }

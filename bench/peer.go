@@ -29,6 +29,7 @@ const (
 	nginxPeer   = "nginx"
 	haproxyPeer = "haproxy"
 	caddyPeer   = "caddy"
+	vmauthPeer  = "vmauth"
 
 	takeoverPeer = "edge, takeover" // with client.takeover
 )

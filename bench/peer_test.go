@@ -139,6 +139,9 @@ func TestPrograms(t *testing.T) {
 			t.Errorf("%s has no version", p.name)
 		}
 		for _, name := range []string{"W2", "W4b"} {
+			if p.only != "" && p.only != name {
+				continue
+			}
 			w, _ := workloadNamed(name)
 			one, err := p.starter(path)(t.Context(), s, w)
 			if err != nil {
@@ -182,8 +185,9 @@ func TestProgramConfigs(t *testing.T) {
 				}
 			}
 			f(true, s.Upstream)
+			text = append(text, strings.Join(p.arguments(file, s), "\n")...)
 			f(true, s.Listen)
-			f(p.counters, s.Admin)
+			f(p.counters || p.health != "", s.Admin)
 			f(p.name == nginxPeer && streams, "proxy_buffering off")
 			f(p.name == haproxyPeer && streams, "http-no-delay")
 			f(p.name == caddyPeer && streams, "flush_interval -1")
