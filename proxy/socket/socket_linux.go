@@ -17,9 +17,22 @@ type Conn struct {
 	*net.TCPConn
 	raw     syscall.RawConn
 	in, out transfer
-	look    [1]byte // what Quiet finds
-	looking bool    // in is Quiet's
+	look    [1]byte // what a look finds
+	purpose purpose // of in
+	asked   []byte  // what Ask sends
+	wrote   int     // of it
+	sent    func()  // Ask's
 }
+
+// purpose is what the call under way in Conn.in is for.
+type purpose uint8
+
+const (
+	reading purpose = iota
+	looking         // to see whether something is there to read
+	asking          // to look first, then to write, then to read
+	telling         // the second step of that
+)
 
 // transfer is a call that is under way, and the function for it, bound once.
 type transfer struct {
@@ -76,10 +89,45 @@ func (c *Conn) Write(p []byte) (int, error) {
 func (c *Conn) Quiet() bool {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
-	c.looking = true
+	c.purpose = looking
 	_, failed, err := c.in.run(c.look[:], c.raw.Read)
-	c.looking = false
+	c.purpose = reading
 	return err == nil && failed == syscall.EAGAIN
+}
+
+// Ask sends a request if the connection is quiet, calls sent (nil: none) once all of it has been taken, and reads what
+// comes then, as Read does. It returns how much of the request was taken, and how much was read into into, which may be the
+// same memory. While sent runs, Close waits. Errors: ErrNotQuiet, with nothing sent; those of Write, if not all of request
+// was taken; those of Read.
+//
+// The kernel and the runtime are asked as little as can be: one look, one write, then the wait, and one read.
+func (c *Conn) Ask(request, into []byte, sent func()) (wrote, n int, err error) {
+	if len(request) == 0 || len(into) == 0 || max(len(request), len(into)) > longest {
+		if !c.Quiet() {
+			return 0, 0, ErrNotQuiet
+		}
+		return c.talk(request, into, sent)
+	}
+	c.in.mu.Lock()
+	c.purpose, c.asked, c.wrote, c.sent = asking, request, 0, sent
+	n, failed, err := c.in.run(into, c.raw.Read)
+	reached, wrote := c.purpose, c.wrote
+	c.purpose, c.asked, c.sent = reading, nil, nil
+	c.in.mu.Unlock()
+	switch {
+	case reached == asking:
+		return 0, 0, ErrNotQuiet
+	case reached == telling && failed != 0:
+		return wrote, 0, c.failure("write", failed, err)
+	case reached == telling: // there is no room for the rest now, or somebody else writes
+		more, n, err := c.talk(request[wrote:], into, sent)
+		return wrote + more, n, err
+	case err != nil || failed != 0:
+		return wrote, 0, c.failure("read", failed, err)
+	case n == 0:
+		return wrote, 0, io.EOF
+	}
+	return wrote, n, nil
 }
 
 // failure is what package net would say: of a call that failed, or of a wait for it that ended with err.
@@ -104,8 +152,11 @@ func (t *transfer) run(p []byte, wait func(func(fd uintptr) bool) error) (n int,
 // read reads what there is; false: nothing yet, and somebody wants to wait for it.
 func (c *Conn) read(fd uintptr) bool {
 	call := read
-	if c.looking {
+	switch c.purpose {
+	case looking:
 		call = peek
+	case asking:
+		return c.ask(fd)
 	}
 	for {
 		n, errno := call(fd, c.in.rest)
@@ -114,13 +165,44 @@ func (c *Conn) read(fd uintptr) bool {
 			c.in.rest = c.in.rest[n:]
 			return true
 		case errno == syscall.EINTR:
-		case errno == syscall.EAGAIN && !c.looking:
+		case errno == syscall.EAGAIN && c.purpose == reading:
 			return false
 		default:
 			c.in.failed = errno
 			return true
 		}
 	}
+}
+
+// ask takes the steps of Ask up to the wait; false: the answer is to be waited for, and then read.
+//
+// A readiness that the runtime heard of before this call is forgotten, and one that it hears of later ends the wait. So the
+// look must be in the same call: what it does not find comes later.
+func (c *Conn) ask(fd uintptr) bool {
+	errno := syscall.EINTR
+	for errno == syscall.EINTR {
+		_, errno = peek(fd, c.look[:])
+	}
+	if errno != syscall.EAGAIN {
+		return true
+	}
+	c.purpose = telling
+	if !c.out.mu.TryLock() { // a Write waits for room, perhaps until somebody reads
+		return true
+	}
+	c.out.rest, c.out.failed = c.asked, 0
+	c.write(fd)
+	c.wrote, c.in.failed = len(c.asked)-len(c.out.rest), c.out.failed
+	c.out.rest = nil
+	c.out.mu.Unlock()
+	if c.wrote < len(c.asked) {
+		return true
+	}
+	if c.sent != nil {
+		c.sent()
+	}
+	c.purpose = reading
+	return false
 }
 
 // write writes what there is room for; false: not all.

@@ -32,6 +32,7 @@ type call struct {
 	ctx    context.Context
 	query  *Request
 	body   io.ReadCloser // of the request, which sending closes; nil: none
+	fresh  bool          // a new connection is preferred
 
 	sending sender
 
@@ -76,7 +77,7 @@ func (k *call) do(a *Response) error {
 
 // repeatable reports whether a failed request may be sent on another connection, if its content can be had again.
 func (k *call) repeatable() bool {
-	if !k.conn.reused || k.received > 0 || k.sending.failure() != nil {
+	if k.conn == nil || !k.conn.reused || k.received > 0 || k.sending.failure() != nil {
 		return false
 	}
 	return k.sending.untouched() || safe(k.query.Method)
@@ -112,9 +113,6 @@ func (k *call) send() error {
 	k.filled = scratch[:0] // the head is sent before anything is read
 	s := &k.sending
 	s.begin(k.conn, q, k.client, scratch)
-	if body == nil {
-		return k.sent(s.alone())
-	}
 	waiting := -1
 	if l, ok := body.(interface{ Len() int }); ok {
 		waiting = l.Len()
@@ -123,7 +121,18 @@ func (k *call) send() error {
 	if e, ok := body.(interface{ Exact() bool }); ok {
 		s.exact = e.Exact()
 	}
-	if s.exact && int64(waiting) == q.Length && q.Length <= inlineBytes && !expects {
+	held := body == nil || s.exact && int64(waiting) == q.Length && q.Length <= inlineBytes && !expects
+	if held && k.conn.asks() && waiting <= cap(s.head)-len(s.head) {
+		return k.ask()
+	}
+	if err := k.quiet(); err != nil {
+		closeBody(body)
+		return err
+	}
+	switch {
+	case body == nil:
+		return k.sent(s.alone())
+	case held:
 		return k.whole(s.content(body))
 	}
 	if h, ok := body.(holder); ok && s.exact && waiting > inlineBytes && int64(waiting) <= q.Length && !expects && k.conn.bursts() {
@@ -350,7 +359,7 @@ func (k *call) finish() error {
 	k.ended, k.err, k.filled = true, io.EOF, nil
 	k.unwatch()
 	if k.keeps && k.sending.over() && k.conn.drained() && !k.conn.broken.Load() {
-		k.conn.reused, k.conn.since = true, time.Now()
+		k.conn.reused, k.conn.since = true, elapsed()
 		k.client.pool.give(k.conn)
 	} else {
 		k.conn.Break()

@@ -17,12 +17,17 @@ type conn struct {
 
 	// The user's.
 	reused bool          // it has carried a request before
-	since  time.Time     // when it was given to the pool last
+	since  time.Duration // when it was given to the pool last, as elapsed tells it
 	keep   time.Duration // how long it may be idle
 
 	tcp   *socket.Conn // raw, if it is one
 	burst *burst       // made when it is wanted
 }
+
+var processStart = time.Now()
+
+// elapsed is the time since the process began. It looks at one clock, time.Now at two.
+func elapsed() time.Duration { return time.Since(processStart) }
 
 func newConn(raw, c net.Conn, r *records) *conn {
 	n := &conn{Conn: c, raw: raw, records: r, keep: idleConnTimeout}
@@ -45,9 +50,9 @@ func (c *conn) cut() bool { return c.records != nil && c.records.ended }
 // end closes a connection that carries no request, with a farewell under TLS.
 func (c *conn) end() { c.Close() }
 
-// usable reports whether a request may be sent: the connection was not idle for too long, and the other side has
-// neither closed it nor said anything. Under TLS that may be a session ticket; then the connection is given up for
-// nothing, which is rare since servers send it before their first answer.
-func (c *conn) usable(now time.Time) bool {
-	return now.Sub(c.since) < c.keep && (c.tcp == nil || c.tcp.Quiet())
-}
+// young reports whether the connection was not idle for too long.
+func (c *conn) young() bool { return elapsed()-c.since < c.keep }
+
+// quiet reports whether the other side has neither closed the connection nor said anything. Under TLS that may be a session
+// ticket; then the connection is given up for nothing, which is rare since servers send it before their first answer.
+func (c *conn) quiet() bool { return c.tcp == nil || c.tcp.Quiet() }

@@ -122,17 +122,23 @@ func (d *Direct) Do(ctx context.Context, q *Request, a *Response) error {
 
 // call takes a connection for one attempt, a new one if it must. On an error it has closed body.
 func (d *Direct) call(ctx context.Context, q *Request, body io.ReadCloser, fresh bool) (*call, error) {
+	c, err := d.connect(ctx, fresh)
+	if err != nil {
+		closeBody(body)
+		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+	}
+	return &call{client: d, conn: c, ctx: ctx, query: q, body: body, fresh: fresh}, nil
+}
+
+// connect returns a connection, which pool.gone or pool.give ends the use of.
+func (d *Direct) connect(ctx context.Context, fresh bool) (*conn, error) {
 	c, err := d.pool.take(ctx, fresh)
 	if err == nil && c == nil {
 		if c, err = d.dial(ctx); err != nil {
 			d.pool.gone()
 		}
 	}
-	if err != nil {
-		closeBody(body)
-		return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
-	}
-	return &call{client: d, conn: c, ctx: ctx, query: q, body: body}, nil
+	return c, err
 }
 
 // dial makes what both clients read from and write to.

@@ -109,10 +109,15 @@ func (k *call) head() ([]byte, error) {
 		k.filled = k.filled[:len(k.filled)+n]
 		k.received += n
 		if n == 0 && err != nil {
-			if err == io.EOF { //nolint:errorlint // a connection's own, never wrapped
-				err = io.ErrUnexpectedEOF
-			}
-			return nil, fmt.Errorf("upstream: no answer: %w", err)
+			return nil, noAnswer(err)
 		}
 	}
+}
+
+// noAnswer says why there is none, as the connection does.
+func noAnswer(err error) error {
+	if err == io.EOF { //nolint:errorlint // a connection's own, never wrapped
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("upstream: no answer: %w", err)
 }

@@ -28,8 +28,9 @@ type pool struct {
 	reaper  *time.Timer
 }
 
-// take returns a connection that seems alive, or nil for the right to make one, which ends with gone. While there
-// are max, it waits for one of them, oldest waiter first. With fresh it prefers a new one.
+// take returns a connection that was not idle for too long, or nil for the right to make one, which ends with gone. While
+// there are max, it waits for one of them, oldest waiter first. With fresh it prefers a new one. One that has been idle may
+// have been closed by the other side: the taker looks, at best while it sends.
 func (p *pool) take(ctx context.Context, fresh bool) (*conn, error) {
 	for {
 		c, wait := p.next(fresh)
@@ -39,7 +40,7 @@ func (p *pool) take(ctx context.Context, fresh bool) (*conn, error) {
 				return nil, err
 			}
 		}
-		if c == nil || c.usable(time.Now()) {
+		if c == nil || c.young() && (wait == nil || c.quiet()) { // who has waited must not have to wait again
 			return c, nil
 		}
 		c.end()
@@ -140,12 +141,11 @@ func (p *pool) close() {
 
 // reap ends the connections that have been idle for too long or that the other side has closed.
 func (p *pool) reap() {
-	now := time.Now()
 	var ended []*conn
 	p.mu.Lock()
 	kept := p.idle[:0]
 	for _, c := range p.idle {
-		if c.usable(now) {
+		if c.young() && c.quiet() {
 			kept = append(kept, c)
 		} else {
 			ended = append(ended, c)

@@ -84,7 +84,7 @@ type Request struct {
 	Again func() (io.ReadCloser, error)
 
 	// Sent is called, at most once and before Do returns, when the content has left as a whole and is certainly not
-	// wanted again. A client need not call it.
+	// wanted again. A client need not call it. Break waits for it.
 	Sent func()
 
 	Length  int64       // bytes of content; -1 means unknown: it is sent chunked
