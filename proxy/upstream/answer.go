@@ -56,15 +56,14 @@ func parseHead(head []byte, into Fields) (h answerHead, err error) {
 	if err != nil {
 		return h, err
 	}
-	if err := canonicalLines(head[first : len(head)-2]); err != nil {
-		return h, err
-	}
 	h = answerHead{status: status, length: -1, keeps: !ten, fields: into}
-	section := string(head[first : len(head)-2])
 	declared := int64(-1)
-	for section != "" {
-		var name, value string
-		name, value, section = cutField(section)
+	s := section{lines: head[first : len(head)-2]}
+	for len(s.lines) > 0 {
+		name, value, err := s.next()
+		if err != nil {
+			return h, err
+		}
 		switch name {
 		case "Content-Length":
 			n, err := parseLength(value)
@@ -121,45 +120,38 @@ func parseStatus(line []byte) (status int, ten bool, err error) {
 	return status, line[7] == '0', nil
 }
 
-// canonicalLines checks lines of fields, each with its CRLF, and makes their names canonical.
-func canonicalLines(b []byte) error {
-	for len(b) > 0 {
-		colon, upper := 0, true
-		for ; ; colon++ { // ends at the LF at the latest
-			c := b[colon]
-			if !nameBytes[c] {
-				break
-			}
-			if upper && 'a' <= c && c <= 'z' {
-				b[colon] = c - ('a' - 'A')
-			} else if !upper && 'A' <= c && c <= 'Z' {
-				b[colon] = c + ('a' - 'A')
-			}
-			upper = c == '-'
+// section reads lines of fields, each with its CRLF. It changes them: names become canonical there.
+type section struct {
+	lines []byte          // still to be read
+	text  strings.Builder // what was read; all strings are parts of it, so that they are one allocation
+}
+
+// next checks the first of the lines and takes its field.
+func (s *section) next() (name, value string, err error) {
+	b := s.lines
+	colon := 0
+	for cased := &upperName; cased[b[colon]] != 0; colon++ { // ends at the LF at the latest
+		b[colon] = cased[b[colon]]
+		if cased = &lowerName; b[colon] == '-' {
+			cased = &upperName
 		}
-		if colon == 0 || b[colon] != ':' {
-			return fmt.Errorf("%w: a line without a field's name", ErrAnswer)
-		}
-		end := colon + 1
-		for valueBytes[b[end]] {
-			end++
-		}
-		if b[end] != '\r' || b[end+1] != '\n' {
-			return fmt.Errorf("%w: a control character in %.64s", ErrAnswer, b[:colon])
-		}
-		b = b[end+2:]
 	}
-	return nil
+	if colon == 0 || b[colon] != ':' {
+		return "", "", fmt.Errorf("%w: a line without a field's name", ErrAnswer)
+	}
+	end := colon + 1 + valueLen(b[colon+1:])
+	if b[end] != '\r' || b[end+1] != '\n' {
+		return "", "", fmt.Errorf("%w: a control character in %.64s", ErrAnswer, b[:colon])
+	}
+	if s.text.Cap() == 0 {
+		s.text.Grow(len(b)) // enough for all that follow
+	}
+	at := s.text.Len()
+	s.text.Write(b[:end])
+	s.lines = b[end+2:]
+	line := s.text.String()[at:]
+	return line[:colon], textproto.TrimString(line[colon+1:]), nil
 }
-
-// cutField takes the first field from lines that canonicalLines has let pass.
-func cutField(section string) (name, value, rest string) {
-	line, rest, _ := strings.Cut(section, crlfString)
-	name, value, _ = strings.Cut(line, ":")
-	return name, textproto.TrimString(value), rest
-}
-
-const crlfString = "\r\n"
 
 // parseLength reads a Content-Length: digits only (RFC 9110, section 8.6).
 func parseLength(value string) (int64, error) {

@@ -1,37 +1,52 @@
 package upstream
 
-// nameBytes are those of a token (RFC 9110, section 5.6.2), valueBytes those of a field's value: neither controls nor
-// the ends of lines (section 5.5).
-var nameBytes, valueBytes = func() (name, value [256]bool) {
+import "encoding/binary"
+
+// lowerName and upperName are the bytes of a token (RFC 9110, section 5.6.2) in either case, 0 for others. valueBytes are those
+// of a field's value: neither controls nor the ends of lines (section 5.5).
+var lowerName, upperName, valueBytes = func() (lower, upper [256]byte, value [256]bool) {
 	for c := range 256 {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-			name[c] = true
-		}
 		value[c] = c >= ' ' && c != 0x7f || c == '\t'
 	}
-	for _, c := range "!#$%&'*+-.^_`|~" {
-		name[c] = true
+	for _, c := range "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz" {
+		lower[c], upper[c] = byte(c), byte(c)
 	}
-	return name, value
+	for c := byte('a'); c <= 'z'; c++ {
+		capital := c - ('a' - 'A')
+		lower[capital], upper[c], upper[capital] = c, capital, capital
+	}
+	return lower, upper, value
 }()
 
 func validName(s string) bool {
 	for i := range len(s) {
-		if !nameBytes[s[i]] {
+		if lowerName[s[i]] == 0 {
 			return false
 		}
 	}
 	return s != ""
 }
 
-func validValue(s string) bool {
-	for i := range len(s) {
-		if !valueBytes[s[i]] {
-			return false
-		}
+func validValue(s string) bool { return valueLen([]byte(s)) == len(s) }
+
+// valueLen is how many bytes b begins with that may stand in a field's value. Eight at a time are looked at while none is a
+// control, which a tab is, too.
+func valueLen(b []byte) (n int) {
+	for n+8 <= len(b) && !anyControl(binary.LittleEndian.Uint64(b[n:])) {
+		n += 8
 	}
-	return true
+	for n < len(b) && valueBytes[b[n]] {
+		n++
+	}
+	return n
+}
+
+// anyControl reports whether one of eight bytes is below 0x20 or 0x7f. A byte's top bit says so of itself, but for those above
+// one that is: what they borrow may be wrong (https://graphics.stanford.edu/~seander/bithacks.html#HasLessInWord).
+func anyControl(word uint64) bool {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	deleted := word ^ 0x7f*ones
+	return ((word-0x20*ones)&^word|(deleted-ones)&^deleted)&tops != 0
 }
 
 // validTarget reports whether s is a path and query that ends where it should: no spaces or controls (RFC 9112, section

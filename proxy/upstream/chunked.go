@@ -181,17 +181,18 @@ func (d *chunked) trailerByte(c byte) error {
 		return nil
 	}
 	d.state = chunkDone
-	lines := d.section[:d.begun]
+	var fields Fields
+	s := section{lines: d.section[:d.begun]}
 	d.section = nil
-	if err := canonicalLines(lines); err != nil {
-		return err
-	}
-	for section := string(lines); section != ""; {
-		var f Field
-		f.Name, f.Value, section = cutField(section)
-		if !framesMessage(f.Name) {
-			d.fields = append(d.fields, f)
+	for len(s.lines) > 0 {
+		name, value, err := s.next()
+		if err != nil {
+			return err
+		}
+		if !framesMessage(name) {
+			fields = append(fields, Field{name, value})
 		}
 	}
+	d.fields = fields
 	return nil
 }

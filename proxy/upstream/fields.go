@@ -3,6 +3,7 @@ package upstream
 import (
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 )
 
@@ -21,10 +22,13 @@ func (f Fields) Len() int { return len(f) }
 // At returns the field at i, from 0 to Len()-1.
 func (f Fields) At(i int) (name, value string) { return f[i].Name, f[i].Value }
 
+// same reports whether two names of fields are the same (RFC 9110, section 5.1). Most that are not differ in their lengths.
+func same(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
+
 // Get returns the first value of name, or "".
 func (f Fields) Get(name string) string {
 	for i := range f {
-		if strings.EqualFold(f[i].Name, name) {
+		if same(f[i].Name, name) {
 			return f[i].Value
 		}
 	}
@@ -34,7 +38,7 @@ func (f Fields) Get(name string) string {
 // Values returns all values of name, in order.
 func (f Fields) Values(name string) (values []string) {
 	for i := range f {
-		if strings.EqualFold(f[i].Name, name) {
+		if same(f[i].Name, name) {
 			values = append(values, f[i].Value)
 		}
 	}
@@ -44,7 +48,7 @@ func (f Fields) Values(name string) (values []string) {
 // Has reports whether name is there, if only with an empty value.
 func (f Fields) Has(name string) bool {
 	for i := range f {
-		if strings.EqualFold(f[i].Name, name) {
+		if same(f[i].Name, name) {
 			return true
 		}
 	}
@@ -58,37 +62,29 @@ func (f *Fields) Add(name, value string) {
 
 // Set puts value in place of all values of name: where the first one stood, else at the end.
 func (f *Fields) Set(name, value string) {
-	kept, set := (*f)[:0], false
-	for _, field := range *f {
-		if strings.EqualFold(field.Name, name) {
-			if set {
-				continue
-			}
-			field.Value, set = value, true
+	for i := range *f {
+		if !same((*f)[i].Name, name) {
+			continue
 		}
-		kept = append(kept, field)
+		(*f)[i].Value = value
+		others := (*f)[i+1:]
+		others.Del(name)
+		*f = (*f)[:i+1+len(others)]
+		return
 	}
-	if *f = kept; !set {
-		f.Add(name, value)
-	}
+	f.Add(name, value)
 }
 
 // Del removes all values of name.
 func (f *Fields) Del(name string) {
-	kept := (*f)[:0]
-	for _, field := range *f {
-		if !strings.EqualFold(field.Name, name) {
-			kept = append(kept, field)
-		}
-	}
-	*f = kept
+	*f = slices.DeleteFunc(*f, func(field Field) bool { return same(field.Name, name) })
 }
 
 // Tokens calls each for every comma-separated element of all values of name, trimmed, empty ones left out
 // (RFC 9110, section 5.6.1).
 func (f Fields) Tokens(name string, each func(token string)) {
 	for i := range f {
-		if !strings.EqualFold(f[i].Name, name) {
+		if !same(f[i].Name, name) {
 			continue
 		}
 		for token := range strings.SplitSeq(f[i].Value, ",") {
