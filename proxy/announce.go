@@ -42,31 +42,31 @@ func announce(fields upstream.Fields, status int, now time.Time) (a announcement
 		switch name[0] | 0x20 {
 		case 'r':
 			switch {
-			case hasPrefixFold(name, "ratelimit"):
-				if rest := name[len("ratelimit"):]; rest == "" {
+			case beginsWith(name, "Ratelimit"):
+				if rest := name[len("Ratelimit"):]; rest == "" {
 					a.structured(value, "")
-				} else if strings.EqualFold(rest, "-policy") {
+				} else if sameName(rest, "-Policy") {
 					policy = value
 				} else {
 					a.field(rest, value, now)
 				}
-			case strings.EqualFold(name, "retry-after-ms"):
+			case sameName(name, "Retry-After-Ms"):
 				waits[0] = first(waits[0], value)
-			case strings.EqualFold(name, "retry-after"):
+			case sameName(name, "Retry-After"):
 				waits[2] = first(waits[2], value)
 			}
 		case 'x':
 			switch {
-			case hasPrefixFold(name, "x-ratelimit"):
-				a.field(name[len("x-ratelimit"):], value, now)
-			case strings.EqualFold(name, "x-ms-retry-after-ms"):
+			case beginsWith(name, "X-Ratelimit"):
+				a.field(name[len("X-Ratelimit"):], value, now)
+			case sameName(name, "X-Ms-Retry-After-Ms"):
 				waits[1] = first(waits[1], value)
-			case strings.EqualFold(name, "x-should-retry"):
+			case sameName(name, "X-Should-Retry"):
 				a.never = a.never || strings.EqualFold(strings.TrimSpace(value), "false")
 			}
 		case 'a':
-			if hasPrefixFold(name, "anthropic-ratelimit-") {
-				a.anthropic(name[len("anthropic-ratelimit-"):], value, now)
+			if beginsWith(name, "Anthropic-Ratelimit-") {
+				a.anthropic(name[len("Anthropic-Ratelimit-"):], value, now)
 			}
 		}
 	}
@@ -86,8 +86,14 @@ func first(have, next string) string {
 	return next
 }
 
-func hasPrefixFold(s, prefix string) bool {
-	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+// sameName reports whether a name, or a part of one, is want in any case. Those in a head are as canonical as want is, so that
+// the same bytes are looked for first; those in a refusal's content are as the provider writes them.
+func sameName(name, want string) bool {
+	return len(name) == len(want) && (name == want || strings.EqualFold(name, want))
+}
+
+func beginsWith(name, want string) bool {
+	return len(name) >= len(want) && sameName(name[:len(want)], want)
 }
 
 // readWait takes the first of the three fields that can be read.
@@ -118,24 +124,24 @@ func (a *announcement) readWait(waits *[3]string, now time.Time) {
 // field reads one of the x-ratelimit or ratelimit fields, by what follows that in its name.
 func (a *announcement) field(rest, value string, now time.Time) {
 	dimension := limiter.Requests
-	if hasPrefixFold(rest, "bysize") { // Mistral's older ones count tokens
+	if rest != "" && rest[0] != '-' && beginsWith(rest, "bysize") { // Mistral's older ones count tokens
 		rest, dimension = rest[len("bysize"):], limiter.Tokens
 	}
 	what, unit, _ := strings.Cut(strings.TrimPrefix(rest, "-"), "-")
 	switch {
 	case unit == "": // GitHub, OpenRouter, IETF drafts up to 6
 	case dimension == limiter.Tokens:
-		if !strings.EqualFold(unit, "minute") {
+		if !sameName(unit, "Minute") {
 			return // a month's
 		}
-	case strings.EqualFold(unit, "requests"), strings.EqualFold(unit, "req-minute"):
-	case strings.EqualFold(unit, "tokens"), strings.EqualFold(unit, "tokens-minute"):
+	case sameName(unit, "Requests"), sameName(unit, "Req-Minute"):
+	case sameName(unit, "Tokens"), sameName(unit, "Tokens-Minute"):
 		dimension = limiter.Tokens
 	default:
 		return
 	}
 	level := &a.levels[dimension]
-	if len(unit) >= len("minute") && strings.EqualFold(unit[len(unit)-len("minute"):], "minute") {
+	if over := len(unit) - len("Minute"); over >= 0 && sameName(unit[over:], "Minute") {
 		level.Window = time.Minute
 	}
 	a.put(level, what, value, now)
@@ -148,7 +154,7 @@ func (a *announcement) anthropic(rest, value string, now time.Time) {
 		return
 	}
 	for d := range limiter.Dimensions {
-		if strings.EqualFold(rest[:cut], [...]string{"requests", "tokens", "input-tokens", "output-tokens"}[d]) {
+		if sameName(rest[:cut], [...]string{"Requests", "Tokens", "Input-Tokens", "Output-Tokens"}[d]) {
 			a.put(&a.levels[d], rest[cut+1:], value, now)
 		}
 	}
@@ -158,11 +164,11 @@ func (a *announcement) anthropic(rest, value string, now time.Time) {
 func (a *announcement) put(level *limiter.Level, what, value string, now time.Time) {
 	value = strings.TrimSpace(value)
 	switch {
-	case strings.EqualFold(what, "limit"):
+	case sameName(what, "Limit"):
 		a.count(level, limiter.SaidLimit, value)
-	case strings.EqualFold(what, "remaining"):
+	case sameName(what, "Remaining"):
 		a.count(level, limiter.SaidRemaining, value)
-	case strings.EqualFold(what, "reset") && level.Said&limiter.SaidReset == 0:
+	case sameName(what, "Reset") && level.Said&limiter.SaidReset == 0:
 		if reset, absolute, ok := resetOf(value, now); ok {
 			level.Reset, level.Absolute = reset, absolute
 			level.Said |= limiter.SaidReset
@@ -173,10 +179,7 @@ func (a *announcement) put(level *limiter.Level, what, value string, now time.Ti
 
 // count reads a limit or what remains of one. Of a list ("100, 100;w=60") it is the first.
 func (a *announcement) count(level *limiter.Level, what limiter.Said, value string) {
-	if end := strings.IndexAny(value, ",;"); end >= 0 {
-		value = strings.TrimSpace(value[:end])
-	}
-	n, ok := number(value)
+	n, ok := number(firstItem(value))
 	if !ok || n > 1<<53 || level.Said&what != 0 {
 		return
 	}
@@ -187,6 +190,16 @@ func (a *announcement) count(level *limiter.Level, what limiter.Said, value stri
 	}
 	level.Said |= what
 	a.told = true
+}
+
+// firstItem is what comes before a comma or a semicolon, or all.
+func firstItem(list string) string {
+	for i := range len(list) {
+		if list[i] == ',' || list[i] == ';' {
+			return strings.TrimSpace(list[:i])
+		}
+	}
+	return list
 }
 
 // structured reads RateLimit and RateLimit-Policy of the IETF draft from 8 on, which are lists: "default";r=50;t=30. Of several
@@ -281,8 +294,8 @@ func resetOf(text string, now time.Time) (reset time.Duration, absolute, ok bool
 	if text == "" || len(text) > 64 {
 		return 0, false, false
 	}
-	if end := strings.IndexAny(text, ",;"); end >= 0 && text[0] >= '0' && text[0] <= '9' {
-		text = strings.TrimSpace(text[:end])
+	if text[0] >= '0' && text[0] <= '9' {
+		text = firstItem(text)
 	}
 	if n, ok := number(text); ok {
 		switch {
@@ -315,10 +328,17 @@ func number(text string) (float64, bool) {
 	if text == "" || len(text) > 32 {
 		return 0, false
 	}
+	whole, digits := int64(0), 0
 	for i := range len(text) {
-		if c := text[i]; (c < '0' || c > '9') && c != '.' && (i == 0 || c|0x20 != 'e' && c != '+' && c != '-') {
+		switch c := text[i]; {
+		case c >= '0' && c <= '9':
+			whole, digits = 10*whole+int64(c-'0'), digits+1 // of no use where it overflows
+		case c != '.' && (i == 0 || c|0x20 != 'e' && c != '+' && c != '-'):
 			return 0, false
 		}
+	}
+	if digits == len(text) && digits <= 15 { // as nearly all; a float64 holds them exactly
+		return float64(whole), true
 	}
 	n, err := strconv.ParseFloat(text, 64)
 	return n, err == nil && n >= 0

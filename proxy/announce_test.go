@@ -189,3 +189,16 @@ func FuzzAnnounce(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkAnnounce reads what OpenAI answers.
+func BenchmarkAnnounce(b *testing.B) {
+	fields := headFields("content-type: application/json\ncontent-length: 1024\ndate: Wed, 04 Mar 2026 05:06:07 GMT\nserver: cloudflare\n" +
+		"x-request-id: req_123\nopenai-organization: demo\nopenai-processing-ms: 45\nopenai-version: 2020-10-01\n" +
+		"x-ratelimit-limit-requests: 10000000\nx-ratelimit-limit-tokens: 30000000\nx-ratelimit-remaining-requests: 9999999\n" +
+		"x-ratelimit-remaining-tokens: 29999999\nx-ratelimit-reset-requests: 6ms\nx-ratelimit-reset-tokens: 0s\n" +
+		"strict-transport-security: max-age=31536000; includeSubDomains; preload")
+	b.ReportAllocs()
+	for b.Loop() {
+		announce(fields, 200, announceNow)
+	}
+}
