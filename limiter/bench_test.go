@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 )
 
 // semaphore is what the benchmark compares. pair takes one, calls hold and gives it back.
@@ -180,4 +181,30 @@ func benchParallel(b *testing.B, s semaphore, goroutines int, hold func()) {
 		}
 	})
 	report()
+}
+
+// BenchmarkLedger takes a ticket and observes an answer that tells of two quotas, with 64 requests in flight.
+func BenchmarkLedger(b *testing.B) {
+	var l Ledger
+	const inFlight, step = 64, 50 * time.Microsecond
+	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	levels := Levels{
+		Requests: {Said: SaidLimit | SaidRemaining | SaidReset, Limit: 10_000_000, Remaining: 9_999_999, Reset: 6 * time.Millisecond},
+		Tokens:   {Said: SaidLimit | SaidRemaining | SaidReset, Limit: 30_000_000, Remaining: 29_999_999},
+	}
+	l.Observe(Ticket{}, now, &levels)
+	var tickets [inFlight]Ticket
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		now = now.Add(step)
+		if t := &tickets[i%inFlight]; i >= inFlight {
+			l.Observe(*t, now, &levels)
+		}
+		t, w, ok := l.Take(now, Cost{Requests: 1})
+		if !ok {
+			b.Fatal(w)
+		}
+		l.Depart(&t, now)
+		tickets[i%inFlight] = t
+	}
 }

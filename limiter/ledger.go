@@ -174,16 +174,15 @@ func (l *Ledger) refund(c *Cost) {
 func (l *Ledger) Observe(t Ticket, now time.Time, levels *Levels) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.observe(&t, now, levels)
 	at := l.seconds(now)
+	l.observe(&t, at, levels)
 	l.heard, l.strikes = at, 0
 	if l.confirmed++; l.ramping && l.confirmed >= rampEnd {
 		l.ramping = false
 	}
 }
 
-func (l *Ledger) observe(t *Ticket, now time.Time, levels *Levels) {
-	at := l.seconds(now)
+func (l *Ledger) observe(t *Ticket, at float64, levels *Levels) {
 	if *t == (Ticket{}) {
 		t.sent, t.spent, t.count = at, l.spent, l.count
 	}
@@ -204,11 +203,12 @@ func (l *Ledger) beside(t *Ticket) (before int64, sure float64) {
 	if !t.taken || since >= size {
 		return 0, 1
 	}
-	for n := t.count - 1; n > 0 && l.count-n < size && l.recent[n%size] >= t.sent-early; n-- {
+	oldest, from := max(l.count, size)-size, t.sent-early
+	for n := t.count - 1; n > oldest && l.recent[n%size] >= from; n-- {
 		before++
 	}
-	after := 0
-	for n := t.count + 1; n <= l.count && l.recent[n%size] <= t.sent+early; n++ {
+	after, newest, to := 0, l.count, t.sent+early
+	for n := t.count + 1; n <= newest && l.recent[n%size] <= to; n++ {
 		after++
 	}
 	if since == 0 {
@@ -226,7 +226,7 @@ func (l *Ledger) Refused(t Ticket, now time.Time, wait time.Duration, levels *Le
 	if t.taken {
 		l.refund(&t.cost)
 	}
-	l.observe(&t, now, levels)
+	l.observe(&t, at, levels)
 	known := false
 	for d := range l.meters {
 		known = known || l.meters[d].known

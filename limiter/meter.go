@@ -79,6 +79,9 @@ func usual(p float64) float64 {
 		if math.Abs(p-u) <= nearPeriod*u {
 			return u
 		}
+		if p < u { // so it is far below those that follow
+			break
+		}
 	}
 	return p
 }
