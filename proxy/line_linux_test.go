@@ -32,9 +32,9 @@ type lineCaller struct {
 
 const lineContent = 1 << 10 // bytes, both ways
 
-func lineRequest(method string, content int) []byte {
+func lineRequest(method string, content int, more ...string) []byte {
 	head := method + " /up/v1/chat/completions HTTP/1.1\r\nHost: edge.local\r\nUser-Agent: bench\r\nAccept: application/json\r\n" +
-		"Authorization: Bearer of-the-caller\r\n"
+		"Authorization: Bearer of-the-caller\r\n" + strings.Join(more, "")
 	if content > 0 {
 		head += "Content-Type: application/json\r\nContent-Length: " + strconv.Itoa(content) + "\r\n"
 	}
@@ -81,10 +81,10 @@ func (c *lineCaller) call() error {
 }
 
 // lineProvider answers what comes on each connection with the same bytes, and allocates nothing.
-func lineProvider(tb testing.TB, length int) (address string) {
+func lineProvider(tb testing.TB, length int, more ...string) (address string) {
 	tb.Helper()
 	answer := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(length) +
-		"\r\nX-Request-Id: of-the-provider\r\n\r\n" + strings.Repeat("y", length))
+		"\r\nX-Request-Id: of-the-provider\r\n" + strings.Join(more, "") + "\r\n" + strings.Repeat("y", length))
 	return lineListen(tb, func(conn net.Conn) {
 		buffer := make([]byte, 64<<10)
 		have := 0
@@ -280,6 +280,15 @@ var ownClient upstream.Client = &instant{}
 func line(tb testing.TB, client upstream.Client, length int, plugins ...Plugin) (address string, p *Proxy) {
 	tb.Helper()
 	up := lineProvider(tb, length)
+	if client == nil {
+		client = &wire{address: up, length: length, lengthText: strconv.Itoa(length)}
+	}
+	return lineTo(tb, client, up, plugins...)
+}
+
+// lineTo is line to a provider that is there.
+func lineTo(tb testing.TB, client upstream.Client, up string, plugins ...Plugin) (address string, p *Proxy) {
+	tb.Helper()
 	c := DefaultConfig()
 	c.Logger = slog.New(slog.DiscardHandler)
 	provider := DefaultProvider()
@@ -293,9 +302,6 @@ func line(tb testing.TB, client upstream.Client, length int, plugins ...Plugin) 
 	p, err := New(c)
 	if err != nil {
 		tb.Fatal(err)
-	}
-	if client == nil {
-		client = &wire{address: up, length: length, lengthText: strconv.Itoa(length)}
 	}
 	if client != ownClient {
 		p.current.Load().endpoints["up"].replicas[0].client = client
@@ -373,6 +379,39 @@ func BenchmarkLine(b *testing.B) {
 			})
 		}
 	}
+}
+
+// sdkFields are what OpenAI's library for Python says beside what lineRequest does, sdkAnswer what its API answers.
+const (
+	sdkFields = "Accept-Encoding: gzip, deflate\r\nX-Stainless-Lang: python\r\nX-Stainless-Package-Version: 1.99.1\r\n" +
+		"X-Stainless-OS: Linux\r\nX-Stainless-Arch: x64\r\nX-Stainless-Runtime: CPython\r\nX-Stainless-Runtime-Version: 3.12.3\r\n" +
+		"X-Stainless-Async: false\r\nx-stainless-retry-count: 0\r\nx-stainless-read-timeout: 600\r\n"
+	sdkAnswer = "Date: Wed, 04 Mar 2026 05:06:07 GMT\r\nConnection: keep-alive\r\nServer: cloudflare\r\n" +
+		"openai-organization: demo\r\nopenai-processing-ms: 45\r\nopenai-version: 2020-10-01\r\n" +
+		"x-ratelimit-limit-requests: 10000000\r\nx-ratelimit-limit-tokens: 30000000\r\nx-ratelimit-remaining-requests: 9999999\r\n" +
+		"x-ratelimit-remaining-tokens: 29999999\r\nx-ratelimit-reset-requests: 6ms\r\nx-ratelimit-reset-tokens: 0s\r\n" +
+		"strict-transport-security: max-age=31536000; includeSubDomains; preload\r\n"
+)
+
+// BenchmarkLineSDK is BenchmarkLine with the fields of a library and of an API that people use, rate limits among them.
+func BenchmarkLineSDK(b *testing.B) {
+	address, _ := lineTo(b, ownClient, lineProvider(b, lineContent, sdkAnswer))
+	b.SetParallelism(32 / runtime.GOMAXPROCS(0))
+	b.ReportAllocs()
+	began := processTime(b)
+	defer func() { b.ReportMetric(float64((processTime(b)-began).Nanoseconds())/float64(b.N), "cpu-ns/op") }()
+	b.RunParallel(func(pb *testing.PB) {
+		caller := lineCall(b, address, http.MethodPost)
+		caller.request = lineRequest(http.MethodPost, lineContent, sdkFields)
+		copy(caller.request[len(caller.request)-lineContent:], `{"model":"gpt-4o","messages":[{"role":"user","content":"`)
+		copy(caller.request[len(caller.request)-4:], `"}]}`)
+		for pb.Next() {
+			if err := caller.call(); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
 }
 
 // processTime is what the processors have spent on this process.
