@@ -89,9 +89,8 @@ func (x *exchange) watchBody() error {
 	return x.going(x.clock.set(deadlineBody, moment(end)))
 }
 
-// admit turns the place into a permit, oldest first.
-func (x *exchange) admit() (err error) {
-	began := time.Now()
+// admit turns the place into a permit, oldest first. since is when the wait for that began.
+func (x *exchange) admit(since time.Time) (err error) {
 	ctx, err := x.bound(deadlineQueue, x.queueLeft())
 	if err != nil {
 		return err
@@ -101,16 +100,15 @@ func (x *exchange) admit() (err error) {
 	if err != nil {
 		x.unpace()
 		x.unclaim()
-		x.waited += time.Since(began)
+		x.waited += time.Since(since)
 		return x.admission(err)
 	}
-	x.depart()
-	x.flying = true
+	x.flying, x.began = true, time.Now()
+	x.depart(x.began)
 	if x.head.P() == nil {
 		x.head = x.p.heads.Take(x.hint)
 	}
-	x.began = time.Now()
-	x.waited += x.began.Sub(began)
+	x.waited += x.began.Sub(since)
 	x.end.stats.queueWait.Update(x.waited.Seconds())
 	x.stage = stageWaiting
 	if x.p.aborted.Load() { // the permit may be that of a request which Abort has just ended
@@ -147,5 +145,5 @@ func (x *exchange) reading(err error) error {
 // expectsContinue reports whether the caller waits for 100 before it sends its content (RFC 9110, section
 // 10.1.1). net/http sends that at the first read, so such a body is read when the provider wants it.
 func expectsContinue(r *http.Request) bool {
-	return strings.EqualFold(r.Header.Get("Expect"), "100-continue")
+	return strings.EqualFold(headerOf(r.Header, "Expect"), "100-continue")
 }

@@ -132,11 +132,12 @@ func (x *exchange) attempt() error {
 	if err := x.holdOrLeave(); err != nil { // the content, as far as one slot goes
 		return err
 	}
-	if err := x.pace(); err != nil { // the provider's quota, if it has told of one
+	since, err := x.pace() // the provider's quota, if it has told of one
+	if err != nil {
 		return err
 	}
 	x.saveHeld()
-	if err := x.admit(); err != nil { // a permit
+	if err := x.admit(since); err != nil { // a permit
 		return err
 	}
 	if err := x.compose(); err != nil { // the request as the provider will get it, but for the key

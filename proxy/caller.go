@@ -20,13 +20,13 @@ func (a *arrival) authorize() error {
 		}
 	}
 	if a.gen.open {
-		if !a.gen.config.Auth.Open && a.r.Header.Get("Sec-Fetch-Site") == "cross-site" {
+		if !a.gen.config.Auth.Open && headerOf(a.r.Header, "Sec-Fetch-Site") == "cross-site" {
 			return worded(errForbidden, "a web page of another site may not use this Edge, which has no tokens; set auth.tokens or auth.open")
 		}
 		return nil
 	}
 	for _, name := range credentialHeaders {
-		if a.caller = a.callerBy(name, a.r.Header.Get(name)); a.caller != nil {
+		if a.caller = a.callerBy(name, headerOf(a.r.Header, name)); a.caller != nil {
 			return nil
 		}
 	}
@@ -37,6 +37,14 @@ func (a *arrival) authorize() error {
 		return errUnauthorized
 	}
 	return nil
+}
+
+// headerOf is http.Header.Get for a name in canonical form, which Get makes of it each time.
+func headerOf(h http.Header, canonical string) string {
+	if values := h[canonical]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }
 
 // callerBy returns whose token a header field is, or nil.

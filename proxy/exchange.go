@@ -279,7 +279,7 @@ func (x *exchange) cause() error {
 
 // requestID is the caller's X-Request-Id if it may stand in a header and a log line, else one of our own.
 func requestID(r *http.Request, tag string, number uint64) string {
-	if own := r.Header.Get("X-Request-Id"); own != "" && len(own) <= 128 && visibleASCII(own) {
+	if own := headerOf(r.Header, "X-Request-Id"); own != "" && len(own) <= 128 && visibleASCII(own) {
 		return own
 	}
 	var text [32]byte

@@ -74,11 +74,8 @@ var errNoKeyFits = errors.New("proxy: no key fits the model")
 // are preferred to those that rest, of which the one with the shortest wait is taken, and both to those set aside: when nothing
 // else is left, the provider's own answer explains best. caller is what a sticky ring goes by.
 func (r *keyRing) choose(model string, caller uint64, at time.Time) (*ringKey, error) {
-	switch {
-	case len(r.keys) == 0:
-		return nil, nil
-	case len(r.keys) == 1 && len(r.keys[0].Models) == 0:
-		return &r.keys[0], nil
+	if key, only := r.only(); only {
+		return key, nil
 	}
 	total, fitting := 0.0, false
 	for i := range r.keys {
@@ -116,6 +113,17 @@ func (r *keyRing) choose(model string, caller uint64, at time.Time) (*ringKey, e
 		}
 	}
 	return best, nil
+}
+
+// only returns the key of a ring that leaves no choice, as most do: that of all models, or nil when there is none.
+func (r *keyRing) only() (key *ringKey, only bool) {
+	switch {
+	case len(r.keys) == 0:
+		return nil, true
+	case len(r.keys) == 1 && len(r.keys[0].Models) == 0:
+		return &r.keys[0], true
+	}
+	return nil, false
 }
 
 // rank is 0 for a key that can serve now, else its wait, or more than any for one that is set aside.
@@ -167,15 +175,15 @@ func (x *exchange) chooseKey() error {
 func (x *exchange) takeKey(model string) (err error) {
 	x.pacing.key, x.pacing.keyed = nil, true
 	if _, own := x.gen.keys.(keyRings); own {
-		ring := x.end.ring
-		if len(ring.keys) == 1 && len(ring.keys[0].Models) == 0 { // as most have it
-			x.pacing.key = &ring.keys[0]
-		} else if x.pacing.key, err = ring.choose(model, x.callerNumber(), time.Now()); err == nil && x.pacing.key == nil {
-			x.key = ""
-			return nil
+		key, only := x.end.ring.only()
+		if !only { // the clock is not read before
+			key, err = x.end.ring.choose(model, x.callerNumber(), time.Now())
 		}
 		if err == nil {
-			x.key = x.pacing.key.Value
+			x.pacing.key, x.key = key, ""
+			if key != nil {
+				x.key = key.Value
+			}
 			return nil
 		}
 	} else if x.key, err = x.gen.keys.Key(x.end.name, x.model); err == nil {

@@ -254,7 +254,7 @@ func (x *exchange) laneID(model string) laneID {
 	var h maphash.Hash // the caller's own credentials
 	h.SetSeed(laneSeed)
 	for _, name := range credentialHeaders {
-		if value := x.r.Header.Get(name); value != "" && x.callerBy(name, value) == nil {
+		if value := headerOf(x.r.Header, name); value != "" && x.callerBy(name, value) == nil {
 			h.WriteString(value)
 		}
 	}

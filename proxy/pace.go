@@ -42,15 +42,15 @@ func (p *pacing) recall() {
 }
 
 // pace chooses the key for an attempt and waits until there is quota for it. It holds a place meanwhile, and no permit. What
-// is left of the queue timeout bounds it; a wait that the provider has said to be longer is refused at once.
-func (x *exchange) pace() error {
+// is left of the queue timeout bounds it; a wait that the provider has said to be longer is refused at once. at is when it was over.
+func (x *exchange) pace() (at time.Time, err error) {
 	x.unpace()
 	if !x.end.quota.engaged.Load() {
-		return nil
+		return time.Now(), nil
 	}
 	model := x.laneModel()
 	if err := x.takeKey(model); err != nil {
-		return err
+		return at, err
 	}
 	l := x.end.quota.lane(x.laneID(model), x.laneName())
 	x.pacing.lane = l
@@ -62,10 +62,10 @@ func (x *exchange) pace() error {
 	case ok:
 		x.pacing.Ticket, x.pacing.state = t, ticketPaid
 		l.mu.Unlock()
-		return nil
+		return began, nil // which is now, as far as that matters
 	case wait.Exact && wait.For > left:
 		l.mu.Unlock()
-		return x.outOfQuota(wait.For)
+		return at, x.outOfQuota(wait.For)
 	}
 	w := l.join(x.turn)
 	l.mu.Unlock()
@@ -77,8 +77,9 @@ func (x *exchange) pace() error {
 		l.leave(w, false)
 		l.mu.Unlock()
 	}
-	x.waited += time.Since(began)
-	return err
+	at = time.Now()
+	x.waited += at.Sub(began)
+	return at, err
 }
 
 // await waits for w's turn and for the ledger, until the deadline that is watched. Then w is not in the lane any more.
@@ -129,13 +130,13 @@ func (x *exchange) await(ctx context.Context, w *laneWaiter, deadline time.Time)
 	}
 }
 
-// depart says that x has its permit: the next one of its lane may wait for one.
-func (x *exchange) depart() {
+// depart says that x has its permit since at: the next one of its lane may wait for one.
+func (x *exchange) depart(at time.Time) {
 	if x.pacing.state != ticketPaid {
 		return
 	}
 	l := x.pacing.lane
-	l.ledger.Depart(&x.pacing.Ticket, time.Now())
+	l.ledger.Depart(&x.pacing.Ticket, at)
 	x.pacing.state = ticketDeparted
 	l.mu.Lock()
 	l.paid--
