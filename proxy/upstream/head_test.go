@@ -12,10 +12,21 @@ func BenchmarkHeads(b *testing.B) {
 		d := &Direct{host: "api.openai.com"}
 		q := &Request{Method: http.MethodPost, Target: "/v1/chat/completions", Body: http.NoBody, Length: 1024}
 		for _, f := range [...][2]string{
-			{"Accept", "application/json"}, {"Accept-Encoding", "gzip, deflate"}, {"Authorization", "Bearer sk-0123456789abcdef0123456789abcdef0123456789abcdef"},
-			{"Content-Type", "application/json"}, {"User-Agent", "OpenAI/Python 1.99.1"}, {"X-Stainless-Arch", "x64"}, {"X-Stainless-Async", "false"},
-			{"X-Stainless-Lang", "python"}, {"X-Stainless-Os", "Linux"}, {"X-Stainless-Package-Version", "1.99.1"}, {"X-Stainless-Read-Timeout", "600"},
-			{"X-Stainless-Retry-Count", "0"}, {"X-Stainless-Runtime", "CPython"}, {"X-Stainless-Runtime-Version", "3.12.3"}, {"Via", "1.1 edge-01234567"},
+			{"Accept", "application/json"},
+			{"Accept-Encoding", "gzip, deflate"},
+			{"Authorization", "Bearer sk-0123456789abcdef0123456789abcdef0123456789abcdef"},
+			{"Content-Type", "application/json"},
+			{"User-Agent", "OpenAI/Python 1.99.1"},
+			{"X-Stainless-Arch", "x64"},
+			{"X-Stainless-Async", "false"},
+			{"X-Stainless-Lang", "python"},
+			{"X-Stainless-Os", "Linux"},
+			{"X-Stainless-Package-Version", "1.99.1"},
+			{"X-Stainless-Read-Timeout", "600"},
+			{"X-Stainless-Retry-Count", "0"},
+			{"X-Stainless-Runtime", "CPython"},
+			{"X-Stainless-Runtime-Version", "3.12.3"},
+			{"Via", "1.1 edge-01234567"},
 		} {
 			q.Fields.Add(f[0], f[1])
 		}
