@@ -113,6 +113,7 @@ func TestAnnounceIgnoresWhatMakesNoSense(t *testing.T) {
 		f("RateLimit: \"a\";r="+value+";t=3", "")
 	}
 	f("x-ratelimit-remaining-requests: 99999999999999999999999", "")
+	f("x-ratelimit-remaining-requests: 999999999999999\nx-ratelimit-limit-requests: 0000000000000000000100", "requests 999999999999999 of 100")
 	f("x-ratelimit-reset-requests: 9999999h", "requests in 24h0m0s")
 	f("x-ratelimit-reset-requests: 1s2", "")
 	f("x-ratelimit-reset-requests: -5s", "")
