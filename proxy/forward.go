@@ -252,19 +252,25 @@ func (x *exchange) early(status int, fields upstream.Fields) {
 }
 
 // connectionNamed returns the fields that Connection names: they concern this connection only.
-func connectionNamed(h http.Header) map[string]bool {
-	var named map[string]bool
+func connectionNamed(h http.Header) (named map[string]bool) {
 	for _, value := range h["Connection"] {
-		for token := range strings.SplitSeq(value, ",") {
-			name := http.CanonicalHeaderKey(strings.TrimSpace(token))
-			if name == "" || name == "Close" || name == "Keep-Alive" || name == "Upgrade" {
-				continue
-			}
-			if named == nil {
-				named = map[string]bool{}
-			}
-			named[name] = true
+		named = nameFields(named, value)
+	}
+	return named
+}
+
+// nameFields adds to named, which it makes if it must, the fields that a value of Connection names. What else stands there
+// is no field that passes.
+func nameFields(named map[string]bool, value string) map[string]bool {
+	for token := range strings.SplitSeq(value, ",") {
+		name := http.CanonicalHeaderKey(strings.TrimSpace(token))
+		if name == "" || name == "Close" || hopByHop(name) {
+			continue
 		}
+		if named == nil {
+			named = map[string]bool{}
+		}
+		named[name] = true
 	}
 	return named
 }

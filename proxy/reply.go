@@ -234,15 +234,9 @@ func last(values []string) []string { return values[len(values)-1 : len(values) 
 
 // namedByConnection returns the fields that an answer's Connection names; nil when there are none.
 func namedByConnection(fields upstream.Fields) (named map[string]bool) {
-	for _, field := range fields {
-		if field.Name != "Connection" {
-			continue
-		}
-		for token := range strings.SplitSeq(field.Value, ",") {
-			if named == nil {
-				named = map[string]bool{}
-			}
-			named[http.CanonicalHeaderKey(strings.TrimSpace(token))] = true
+	for i := range fields {
+		if fields[i].Name == "Connection" {
+			named = nameFields(named, fields[i].Value)
 		}
 	}
 	return named
