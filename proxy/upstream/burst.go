@@ -26,7 +26,7 @@ func (s *sender) burst(body holder) (all bool, err error) {
 		pieces = append(pieces, piece)
 	}
 	more := len(pieces) < len(b.pieces) && lies != nil && lies.Piped()
-	n, err := b.write(s.conn.tcp, pieces, more)
+	n, err := b.write(s.conn.tcp, pieces)
 	if n > 0 {
 		s.sent.Store(true)
 	}

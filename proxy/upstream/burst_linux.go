@@ -13,7 +13,6 @@ type burst struct {
 	vector [burstPieces]syscall.Iovec
 	count  int
 	bytes  int
-	more   bool // follows at once
 	sent   uintptr
 	failed syscall.Errno
 	once   func(fd uintptr) bool
@@ -32,8 +31,8 @@ func (c *conn) bursts() bool {
 }
 
 // write sends what the kernel takes of pieces, none of which is empty, without waiting.
-func (b *burst) write(c *socket.Conn, pieces [][]byte, more bool) (int, error) {
-	b.bytes, b.more = 0, more
+func (b *burst) write(c *socket.Conn, pieces [][]byte) (int, error) {
+	b.bytes = 0
 	for i, piece := range pieces {
 		b.bytes += len(piece)
 		b.vector[i].Base = unsafe.SliceData(piece)

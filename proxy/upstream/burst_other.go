@@ -13,4 +13,4 @@ type burst struct{ pieces [burstPieces][]byte }
 
 func (*conn) bursts() bool { return false }
 
-func (*burst) write(*socket.Conn, [][]byte, bool) (int, error) { return 0, syscall.EAGAIN }
+func (*burst) write(*socket.Conn, [][]byte) (int, error) { return 0, syscall.EAGAIN }
