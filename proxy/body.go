@@ -43,7 +43,8 @@ type body struct {
 	edits   []edit
 	few     [2]edit // room for the edits of most requests: a model's prefix, a list of fallbacks
 
-	long arena.Slot[longBlock] // in place of the first slot, where content had arrived; see arrived.go
+	long  arena.Slot[longBlock] // in place of the first slot, where content had arrived; see arrived.go
+	lying lying                 // held bytes that are not in it
 
 	mu   sync.Mutex // orders the readers' use of src; one reader streams it
 	read int64      // bytes taken from src
@@ -151,6 +152,7 @@ func (b *body) release() {
 	}
 	if b.long.P() != nil {
 		b.long.Give()
+		b.lying.give()
 	}
 	b.p.buffered.Add(-b.charged)
 	b.blocks = nil
@@ -404,8 +406,11 @@ func (r *bodyReader) next() []byte {
 		r.edits, r.given = r.edits[1:], 0
 	}
 	rest := r.skip(0)
-	if len(r.edits) > 0 {
+	switch {
+	case len(r.edits) > 0:
 		rest = rest[:min(int64(len(rest)), r.edits[0].from-r.at)]
+	case r.body.lying.to > 0:
+		rest = r.upTo(rest)
 	}
 	return rest
 }

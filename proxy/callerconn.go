@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/edge-proxy/edge/proxy/socket"
@@ -46,6 +47,10 @@ type callerConn struct {
 	tail   *byte       // the last of bufio.Reader's buffer; set by the first Read, before any other goroutine reads
 
 	lines headLines
+
+	// The handler's, while it reads content; the background read is answered before it gets here.
+	pipe  *socket.Pipe // gets, in place of its memory,
+	aside *byte        // what the next Read for the memory that begins there finds
 }
 
 func newCallerConn(tcp *net.TCPConn, w *watcher) *callerConn {
@@ -79,11 +84,21 @@ func (c *callerConn) Read(p []byte) (int, error) {
 		c.tail = &p[:cap(p)][cap(p)-1]
 	}
 	for {
-		n, err := c.Conn.Read(p)
+		n, err := c.receive(p)
 		if err == nil || !c.reads.early(err) {
 			return n, err
 		}
 	}
+}
+
+// receive reads into p, or into the pipe that was put in its place.
+func (c *callerConn) receive(p []byte) (int, error) {
+	if c.pipe != nil && len(p) > 0 && &p[0] == c.aside {
+		if n, err := c.pipe.Fill(c.Conn, len(p)); !errors.Is(err, syscall.EINVAL) { // what has no splice has read
+			return n, err
+		}
+	}
+	return c.Conn.Read(p)
 }
 
 // Write writes all of p, or what of it can be until the write deadline, and the lines that belong into the head of it.

@@ -80,9 +80,13 @@ func (x *exchange) forward() error {
 
 // contentLeft gives the content back as soon as it was sent, unless the lane of the answer may have to be found by it.
 func (x *exchange) contentLeft() {
-	if x.pacing.lane != nil || x.end.quota.silent.Load() && len(x.end.ring.keys) <= 1 {
+	if x.contentGoes() {
 		x.contentSent()
 	}
+}
+
+func (x *exchange) contentGoes() bool {
+	return x.pacing.lane != nil || x.end.quota.silent.Load() && len(x.end.ring.keys) <= 1
 }
 
 // contentSent gives the content back, unless a plugin, or another attempt, wants to see it again. What has left as a whole

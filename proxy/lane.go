@@ -283,7 +283,7 @@ func (x *exchange) laneModel() string {
 		return model
 	}
 	b := x.content()
-	if b == nil || x.apart && b == x.body.Load() { // given back: its memory may be another request's by now
+	if b == nil || x.apart && b == x.body.Load() || b.lying.to > 0 { // given back, or about to be: its memory may be another request's by now
 		return ""
 	}
 	var scan modelScan

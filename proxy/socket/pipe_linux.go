@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"errors"
 	"io"
 	"sync"
 	"syscall"
@@ -172,10 +173,14 @@ func (p *Pipe) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	n, err := syscall.Read(p.out, b)
-	if err != nil {
-		return 0, err
+	for {
+		n, err := syscall.Read(p.out, b)
+		if err == nil {
+			p.held -= n
+			return n, nil
+		}
+		if !errors.Is(err, syscall.EINTR) {
+			return 0, err
+		}
 	}
-	p.held -= n
-	return n, nil
 }

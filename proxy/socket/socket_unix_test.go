@@ -18,7 +18,7 @@ import (
 )
 
 // pair returns the two ends of a TCP connection over loopback.
-func pair(t *testing.T) (near, far *net.TCPConn) {
+func pair(t testing.TB) (near, far *net.TCPConn) {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

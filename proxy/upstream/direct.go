@@ -120,6 +120,9 @@ func (d *Direct) Do(ctx context.Context, q *Request, a *Response) error {
 	}
 }
 
+// Pipes reports whether content of q may lie in a pipe: it is sent from there, and at most once.
+func (d *Direct) Pipes(q *Request) bool { return d.tls == nil && !safe(q.Method) }
+
 // call takes a connection for one attempt, a new one if it must. On an error it has closed body.
 func (d *Direct) call(ctx context.Context, q *Request, body io.ReadCloser, fresh bool) (*call, error) {
 	c, err := d.connect(ctx, fresh)

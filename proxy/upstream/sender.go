@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"github.com/edge-proxy/edge/proxy/socket"
 )
 
 // ErrLength says that a request's content is not as long as the request said.
@@ -20,12 +22,13 @@ var ErrLength = errors.New("upstream: content of another length than declared")
 // What Do reads while that goroutine runs is state and the channels; err is written before state says failed.
 type sender struct {
 	conn    *conn
-	trailer http.Header // of the request, which may be the caller's again before all was sent
-	head    []byte      // not sent yet, with room behind; nil before a goroutine is started
-	left    int64       // bytes of content to come; -1: it is sent in chunks
-	exact   bool        // there are no more than that
-	rest    net.Buffers // taken from the content, and not sent by burst
-	held    []byte      // the last byte, until the content has ended: a message cut short must not look whole
+	trailer http.Header  // of the request, which may be the caller's again before all was sent
+	head    []byte       // not sent yet, with room behind; nil before a goroutine is started
+	left    int64        // bytes of content to come; -1: it is sent in chunks
+	exact   bool         // there are no more than that
+	rest    net.Buffers  // taken from the content, and not sent by burst
+	pipe    *socket.Pipe // so too; never both
+	held    []byte       // the last byte, until the content has ended: a message cut short must not look whole
 
 	state  atomic.Uint32 // a sendState
 	sent   atomic.Bool   // some byte was taken by the kernel
@@ -103,6 +106,17 @@ type holder interface {
 
 	// Next takes the next piece of that, without copying it: most bytes at most. It stays as it is until Close.
 	Next(most int) []byte
+}
+
+// piped is a holder of which a part may lie in a pipe.
+type piped interface {
+	holder
+
+	// Piped reports whether the content that comes next does. Next would read it to memory.
+	Piped() bool
+
+	// Pipe takes that pipe, with what is in it; nil if there is none. Whoever takes it gives it back.
+	Pipe() *socket.Pipe
 }
 
 // fail says why the content could not be had.

@@ -72,6 +72,7 @@ type Request struct {
 	// it writes must stay as it is during the Write only. Three more methods are used if it has them: Len() int is
 	// how many bytes can be had without waiting, Next(most int) []byte takes a piece of those that stays until
 	// Close, Exact() bool says that there are certainly no more than Length.
+	// Where a client's Pipes says so, part of it may lie in a pipe: Piped() bool and Pipe() *socket.Pipe give that.
 	Body io.ReadCloser
 
 	// Scratch is memory for the heads of both messages, 4 KiB as a rule; more is the client's own. It is lent
