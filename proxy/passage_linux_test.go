@@ -49,12 +49,15 @@ func pipesInUse(t *testing.T) func() int {
 	return func() int { return all - freePipes() }
 }
 
-// random is content that is the same for the same length.
-func random(length int) []byte {
-	content := make([]byte, length)
-	_, _ = rand.NewChaCha8([32]byte{byte(length), byte(length >> 8), byte(length >> 16)}).Read(content)
-	return content
-}
+// allRandom is what random takes its content from.
+var allRandom = sync.OnceValue(func() []byte {
+	all := make([]byte, 21<<20)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(all)
+	return all
+})
+
+// random is content of 20 MiB at most. It is the same for the same length and another for most others.
+func random(length int) []byte { return allRandom()[length%1009:][:length] }
 
 // sized is a provider that answers /<bytes>/<piece> with random content of that length, in pieces.
 func sized(w http.ResponseWriter, r *http.Request) {
