@@ -278,14 +278,17 @@ func TestPermitOfAPassageIsBackAtTheLastByte(t *testing.T) {
 }
 
 // passing returns an answer of 20 MiB that is passing, of which the provider sends so much before it does what it is told.
-func passing(t *testing.T, send int, then func(conn net.Conn), change ...func(*proxy.Config, *proxy.Provider)) (*edge, net.Conn, io.ReadCloser) {
+// It is told when the answer was seen to pass.
+func passing(t *testing.T, send int, then func(conn net.Conn, passes <-chan struct{}), change ...func(*proxy.Config, *proxy.Provider)) (*edge, net.Conn, io.ReadCloser) {
 	t.Helper()
 	inUse := pipesInUse(t)
+	passes := make(chan struct{})
+	defer close(passes)
 	e := start(t, one(speaking(t, func(conn net.Conn) {
 		_, _ = conn.Read(make([]byte, 4<<10))
 		_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", 20<<20)
 		_, _ = conn.Write(random(20 << 20)[:send])
-		then(conn)
+		then(conn, passes)
 	}), change...))
 	conn, reader := raw(t, e.url, "GET /up/ HTTP/1.1\r\nHost: x\r\n\r\n")
 	answer, err := http.ReadResponse(reader, nil)
@@ -300,11 +303,11 @@ func passing(t *testing.T, send int, then func(conn net.Conn), change ...func(*p
 }
 
 // untilClosed is a provider that waits until Edge has enough.
-func untilClosed(conn net.Conn) { _, _ = conn.Read(make([]byte, 1)) }
+func untilClosed(conn net.Conn, _ <-chan struct{}) { _, _ = conn.Read(make([]byte, 1)) }
 
 // An answer that breaks off while it passes, whatever the reason, is cut, and the connection with it.
 func TestPassageThatBreaksOffIsNeverCompleted(t *testing.T) {
-	f := func(reason string, send int, then func(conn net.Conn), change ...func(*proxy.Config, *proxy.Provider)) {
+	f := func(reason string, send int, then func(conn net.Conn, passes <-chan struct{}), change ...func(*proxy.Config, *proxy.Provider)) {
 		t.Helper()
 		e, _, content := passing(t, send, then, change...)
 		got, err := io.ReadAll(content)
@@ -315,14 +318,12 @@ func TestPassageThatBreaksOffIsNeverCompleted(t *testing.T) {
 			t.Errorf("no %s is counted", reason)
 		}
 	}
-	wait := make(chan struct{})
-	go func() {
-		<-time.After(300 * time.Millisecond) // until the test has seen it pass
-		close(wait)
-	}()
-	f("upstream_error", 1<<20, func(net.Conn) { <-wait })
-	f("upstream_error", 1<<20, func(conn net.Conn) { <-wait; _ = conn.(*net.TCPConn).SetLinger(0) })
-	f("upstream_timeout", 1<<20, untilClosed, func(_ *proxy.Config, p *proxy.Provider) { p.StreamIdleTimeout = 200 * time.Millisecond })
+	f("upstream_error", 1<<20, func(_ net.Conn, passes <-chan struct{}) { <-passes })
+	f("upstream_error", 1<<20, func(conn net.Conn, passes <-chan struct{}) {
+		<-passes
+		_ = conn.(*net.TCPConn).SetLinger(0)
+	})
+	f("upstream_timeout", 1<<20, untilClosed, func(_ *proxy.Config, p *proxy.Provider) { p.StreamIdleTimeout = time.Second })
 }
 
 // A caller that takes nothing of a passing answer, or leaves it, ends it, and the provider's connection.
@@ -330,7 +331,7 @@ func TestPassageNobodyTakes(t *testing.T) {
 	f := func(leave bool, change ...func(*proxy.Config, *proxy.Provider)) {
 		t.Helper()
 		ended := make(chan struct{})
-		e, conn, content := passing(t, 20<<20, func(conn net.Conn) { untilClosed(conn); close(ended) }, change...)
+		e, conn, content := passing(t, 20<<20, func(conn net.Conn, _ <-chan struct{}) { untilClosed(conn, nil); close(ended) }, change...)
 		if leave {
 			conn.Close()
 		}
@@ -347,7 +348,7 @@ func TestPassageNobodyTakes(t *testing.T) {
 		}
 	}
 	f(true)
-	f(false, func(c *proxy.Config, _ *proxy.Provider) { c.WriteTimeout = 200 * time.Millisecond })
+	f(false, func(c *proxy.Config, _ *proxy.Provider) { c.WriteTimeout = time.Second })
 }
 
 // A caller may take long in all, if it takes something within each write timeout.
