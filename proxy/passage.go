@@ -54,8 +54,7 @@ func (x *exchange) passable(a *upstream.Response) (content piped, first int64) {
 	if !ok {
 		return nil, a.Length
 	}
-	h := x.w.Header()
-	if told := h["Content-Length"]; len(told) != 1 || told[0] != strconv.FormatInt(a.Length, 10) || eventStream(h) {
+	if told := x.w.Header()["Content-Length"]; len(told) != 1 || told[0] != strconv.FormatInt(a.Length, 10) || contentOf(a.Fields).events {
 		return nil, a.Length
 	}
 	return content, 0 // what came with the head is all that needs one
