@@ -129,9 +129,22 @@ func (c *callerConn) WriteBuffers(v *net.Buffers) (sent int64, err error) {
 	}
 }
 
-// ReadFrom is for other handlers of the server: net/http sends files with it.
+// ReadFrom is for passages, and for other handlers of the server: net/http sends files with it.
 func (c *callerConn) ReadFrom(r io.Reader) (int64, error) {
+	if p, ok := r.(*passage); ok {
+		return p.reach(c), nil
+	}
 	return c.writes.exactly(func() (int64, error) { return c.TCPConn.ReadFrom(r) })
+}
+
+// drain is Write of what is in a pipe.
+func (c *callerConn) drain(p *socket.Pipe) (sent int, err error) {
+	for {
+		n, err := p.Drain(c.Conn)
+		if sent += n; err == nil || !c.writes.early(err) {
+			return sent, err
+		}
+	}
 }
 
 // WriteTo is for who has taken the connection over.

@@ -82,9 +82,10 @@ func ready(body io.Reader) bool {
 // calls: W7 cost .95 to 1.1 of rp with long blocks of 32 KiB, .81 to .89 with 128 KiB; docs/bench.md.
 const longAfter = 8
 
-// copyBody passes the content on, piece by piece, through one slot.
+// copyBody passes the content on, piece by piece, through one slot; what may, goes through the kernel after the first.
 func (x *exchange) copyBody(a *upstream.Response, control *http.ResponseController) error {
-	buffer := x.buffer(a.Length)
+	through, first := x.passable(a)
+	buffer := x.buffer(first)
 	defer buffer.give()
 	for filled := 0; ; {
 		if err := x.watchAnswer(deadlineIdle, x.idleTimeout()); err != nil {
@@ -116,6 +117,12 @@ func (x *exchange) copyBody(a *upstream.Response, control *http.ResponseControll
 		}
 		if readErr != nil {
 			return nil
+		}
+		if through != nil {
+			if passed, err := x.pass(through, &buffer); passed {
+				return err
+			}
+			through = nil
 		}
 		if filled == longAfter {
 			buffer.lengthen(x)

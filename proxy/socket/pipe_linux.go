@@ -41,7 +41,7 @@ var pipes struct {
 }
 
 // TakePipe returns an empty pipe, or nil if there is none to be had: too many are in use, or the process has no
-// descriptors left. Give it back with Give.
+// descriptors left, or its user no pages for pipes. Give it back with Give.
 func TakePipe() *Pipe {
 	pipes.mu.Lock()
 	defer pipes.mu.Unlock()
@@ -66,8 +66,11 @@ func newPipe() *Pipe {
 	if syscall.Pipe2(ends[:], syscall.O_NONBLOCK|syscall.O_CLOEXEC) != nil {
 		return nil
 	}
-	_, _, _ = syscall.Syscall(syscall.SYS_FCNTL, uintptr(ends[1]), setPipeSize, pipeBytes) // else it stays as it is, 64 KiB mostly
 	p := &Pipe{out: ends[0], in: ends[1]}
+	if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(p.in), setPipeSize, pipeBytes); errno != 0 {
+		p.close() // the user has too many (pipe(7)); a small one costs more calls than it saves
+		return nil
+	}
 	p.fill, p.drain, p.try = p.fillOnce, p.drainAll, p.drainOnce
 	return p
 }
@@ -82,20 +85,24 @@ func (p *Pipe) Give() {
 	}
 	pipes.mu.Unlock()
 	if !keep {
-		syscall.Close(p.out)
-		syscall.Close(p.in)
+		p.close()
 	}
+}
+
+func (p *Pipe) close() {
+	syscall.Close(p.out)
+	syscall.Close(p.in)
 }
 
 // Len is how many bytes are in the pipe.
 func (p *Pipe) Len() int { return p.held }
 
-// Fill moves what c has received, most bytes at most, into the pipe, which is empty. Like c.Read it waits until there is
+// Fill moves what c has received, most bytes at most and 256 KiB, into the pipe, which is empty. Like c.Read it waits until there is
 // something, and has its errors, io.EOF included.
 func (p *Pipe) Fill(c *Conn, most int) (int, error) {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
-	p.most, p.failed = min(most, longest), 0
+	p.most, p.failed = min(most, pipeBytes), 0
 	before := p.held
 	err := c.raw.Read(p.fill)
 	switch {

@@ -91,6 +91,21 @@ var answers = map[string]func(w http.ResponseWriter, r *http.Request){
 		set(w, "Content-Length", "9603")
 		say(w, "a", "\f", long, "\f", "bc", "\f")
 	},
+	"readFrom":        func(w http.ResponseWriter, _ *http.Request) { from(w, "abc") },
+	"readFromLong":    func(w http.ResponseWriter, _ *http.Request) { say(w, "a", "\f"); from(w, long) },
+	"readFromNothing": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204); say(w, "\f"); from(w, "no") },
+	"readFromSized": func(w http.ResponseWriter, _ *http.Request) {
+		set(w, "Content-Length", "9605")
+		say(w, "a", "\f", "b")
+		from(w, long)
+		say(w, "c", "d")
+		from(w, "e")
+	},
+	"readFromShort": func(w http.ResponseWriter, _ *http.Request) {
+		set(w, "Content-Length", "9605")
+		say(w, "a", "\f")
+		from(w, long)
+	},
 	"trailers": func(w http.ResponseWriter, _ *http.Request) {
 		set(w, "Trailer", "b, a , ,Content-Length", "Trailer", "If-Match", "B", "head", http.TrailerPrefix+"Early", "e")
 		say(w, "abc")
@@ -163,6 +178,13 @@ func say(w http.ResponseWriter, pieces ...string) {
 		if n, err := w.Write([]byte(piece)); err != nil || n != len(piece) {
 			_, _ = io.WriteString(w, words(err))
 		}
+	}
+}
+
+// from writes by the ResponseWriter's ReadFrom and says what went wrong.
+func from(w http.ResponseWriter, content string) {
+	if n, err := w.(io.ReaderFrom).ReadFrom(strings.NewReader(content)); err != nil || n != int64(len(content)) {
+		_, _ = io.WriteString(w, words(err))
 	}
 }
 

@@ -28,7 +28,7 @@
 //   - A handler that replaces the request's Body does not change what becomes of the rest of the content. It is read for
 //     five seconds at most, unless the handler has set a deadline, and never when the client waits for 100 Continue.
 //   - What a handler that panics has written and not flushed is not sent.
-//   - http.MaxBytesReader cannot tell this ResponseWriter that it was exceeded. There is no CloseNotify and no
-//     ReadFrom. Server.ConnState hears of a connection for the last time when it is taken over; SetKeepAlivesEnabled,
-//     ReadTimeout, Shutdown and Close do not reach it.
+//   - http.MaxBytesReader cannot tell this ResponseWriter that it was exceeded. There is no CloseNotify.
+//     Server.ConnState hears of a connection for the last time when it is taken over; SetKeepAlivesEnabled, ReadTimeout,
+//     Shutdown and Close do not reach it.
 package takeover

@@ -39,6 +39,7 @@ var (
 
 	_ http.Hijacker   = (*exchange)(nil)
 	_ http.Flusher    = (*exchange)(nil)
+	_ io.ReaderFrom   = (*exchange)(nil)
 	_ io.StringWriter = (*exchange)(nil)
 )
 
@@ -145,6 +146,21 @@ func (x *exchange) WriteString(s string) (n int, err error) {
 			return n, err
 		}
 	}
+}
+
+// ReadFrom writes what r reads. Where the content is neither framed nor left out it is the connection's ReadFrom, behind all
+// that was written so far.
+func (x *exchange) ReadFrom(r io.Reader) (n int64, err error) {
+	to, ok := x.c.rwc.(io.ReaderFrom)
+	if err := x.allow(0); err != nil || !ok || !x.sent || x.chunking || x.r.Method == http.MethodHead || !hasBody(x.status) {
+		return io.Copy(struct{ io.Writer }{x}, r) // which meets the error again
+	}
+	if err := x.FlushError(); err != nil {
+		return 0, err
+	}
+	n, err = to.ReadFrom(r)
+	x.written += n
+	return n, err
 }
 
 // allow reports why n bytes of content may not be written.

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/edge-proxy/edge/proxy/socket"
 )
 
 // inlineBytes is the most content that is sent before anything is read: so much finds room in the two kernels'
@@ -301,6 +303,27 @@ func (k *call) Ready() bool {
 		return k.chunks.ready(k.filled)
 	}
 	return len(k.filled) > 0
+}
+
+// Pipes reports whether Pipe can stand in for Read up to the content's end: its length is known, the connection is plain TCP,
+// and what was read along with the head is used up.
+func (k *call) Pipes() bool {
+	return k.framing == framingSized && len(k.filled) == 0 && k.conn.records == nil && k.conn.tcp != nil
+}
+
+// Pipe is Read into a pipe, which is empty, of most bytes at most. It is called only once Pipes has said that it can be.
+func (k *call) Pipe(into *socket.Pipe, most int) (int, error) {
+	if k.err != nil {
+		return 0, k.err
+	}
+	n, err := into.Fill(k.conn.tcp, int(min(int64(most), k.left)))
+	if k.left -= int64(n); k.left == 0 {
+		return n, k.finish()
+	}
+	if err != nil {
+		err = k.fail(err)
+	}
+	return n, err
 }
 
 // read takes what was read with the head first, then what comes.
