@@ -20,6 +20,8 @@ var bars = []bar{
 	{name: "W2, CPU against rp", decimals: 2, limit: .45, value: ratio("W2", cpu, rpPeer)},
 	{name: "W2, requests/s against rp", decimals: 2, limit: 1.9, least: true, value: ratio("W2", rate, rpPeer)},
 	{name: "W2, CPU against Caddy", decimals: 2, limit: .30, value: ratio("W2", cpu, caddyPeer)},
+	{name: "W2, CPU against Traefik", decimals: 2, limit: .42, value: ratio("W2", cpu, traefikPeer)},
+	{name: "W2, CPU against Traefik's fastProxy", decimals: 2, limit: .60, value: ratio("W2", cpu, traefikFastPeer)},
 	{name: "W2, CPU against vmauth", decimals: 2, limit: .42, value: ratio("W2", cpu, vmauthPeer)},
 	{name: "W2, allocations a request", decimals: 1, limit: 36, value: figure("W2", mallocs)},
 	{name: "W2, bytes a request", limit: 4500, value: figure("W2", heapBytes)},

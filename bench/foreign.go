@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"debug/buildinfo"
 	"errors"
@@ -20,10 +21,12 @@ import (
 // the least that serves it, tuned as its documents advise.
 type program struct {
 	name      string
+	binary    string   // "": as name
 	version   []string // arguments that print it
 	arguments func(config string, s setting) []string
 	only      string // the one workload that it takes part in; "" is all
 	config    string // a template, of a setting
+	extension string // of the configuration's file
 	workers   int    // processes that the first one starts
 	counters  bool   // it has Go's, on a port of its own, which tell of each request
 	health    string // a path there that says whether it is ready; "" asks it for an answer
@@ -72,6 +75,22 @@ var programs = []program{
 			}
 		},
 	},
+	traefik(traefikPeer),
+	traefik(traefikFastPeer, "--experimental.fastProxy=true"),
+}
+
+// traefik is Traefik with more arguments.
+func traefik(name string, more ...string) program {
+	return program{
+		name: name, binary: "traefik", version: []string{"version"}, config: traefikConfig, extension: ".yml", only: "W2",
+		arguments: func(config string, s setting) []string {
+			return append([]string{
+				"--entryPoints.web.address=" + s.Listen, "--providers.file.filename=" + config, "--log.level=ERROR",
+				"--global.checkNewVersion=false", "--global.sendAnonymousUsage=false",
+				"--serversTransport.maxIdleConnsPerHost=" + strconv.Itoa(s.IdleConns),
+			}, more...)
+		},
+	}
 }
 
 func programNames() []string {
@@ -84,10 +103,11 @@ func programNames() []string {
 
 // find returns where the program is. Debian keeps servers where a user's PATH does not look.
 func (p program) find() (string, error) {
-	path, err := exec.LookPath(p.name)
+	name := cmp.Or(p.binary, p.name)
+	path, err := exec.LookPath(name)
 	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin"} {
 		if errors.Is(err, exec.ErrNotFound) {
-			path, err = exec.LookPath(filepath.Join(dir, p.name))
+			path, err = exec.LookPath(filepath.Join(dir, name))
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			err = exec.ErrNotFound
@@ -121,7 +141,7 @@ func (p program) starter(path string) starter {
 		if err != nil {
 			return nil, err
 		}
-		config := filepath.Join(dir, "config")
+		config := filepath.Join(dir, "config"+p.extension)
 		set := setting{
 			Dir: dir, Upstream: s.upstream, Listen: ports[0], Admin: ports[1],
 			Connections: w.connections + 100, Files: w.openFiles(), IdleConns: w.connections + 100,
@@ -247,6 +267,18 @@ backend up
 
 const vmauthConfig = `unauthorized_user:
   url_prefix: http://{{.Upstream}}/
+`
+
+const traefikConfig = `http:
+  routers:
+    all:
+      rule: PathPrefix(` + "`/`" + `)
+      service: up
+  services:
+    up:
+      loadBalancer:
+        servers:
+          - url: http://{{.Upstream}}
 `
 
 const caddyConfig = `{

@@ -53,7 +53,7 @@ func TestFlags(t *testing.T) {
 	f("-write -quick", 0, 0, "", "whole run")
 	f("-write -only W1", 0, 0, "", "whole run")
 	f("-write -peers nginx", 0, 0, "", "whole run")
-	f("-peers traefik", 0, 0, "", `-peers: got "traefik", want of nginx, haproxy, caddy`)
+	f("-peers squid", 0, 0, "", `-peers: got "squid", want of nginx, haproxy, caddy`)
 	f("W1", 0, 0, "", `unexpected argument "W1"`)
 	f("-fast", 0, 0, "", "not defined")
 }
@@ -68,7 +68,7 @@ func TestPeersFlag(t *testing.T) {
 			t.Errorf("%s: got %q, %v; want %q", args, got, err, want)
 		}
 	}
-	f(nil, "nginx haproxy caddy vmauth")
+	f(nil, "nginx haproxy caddy vmauth traefik traefik-fast")
 	f([]string{"-peers", "haproxy"}, "haproxy")
 	f([]string{"-peers="}, "")
 }

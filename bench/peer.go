@@ -31,6 +31,9 @@ const (
 	caddyPeer   = "caddy"
 	vmauthPeer  = "vmauth"
 
+	traefikPeer     = "traefik"
+	traefikFastPeer = "traefik-fast" // with its experimental fastProxy
+
 	takeoverPeer = "edge, takeover" // with client.takeover
 )
 
