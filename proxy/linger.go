@@ -43,6 +43,8 @@ func (x *exchange) closeAfter(h http.Header) {
 	unread := x.r.ProtoMajor == 1 && b != nil && !b.complete()
 	if unread || x.p.draining.Load() {
 		h["Connection"] = []string{"close"}
+	} else if b != nil && x.r.ProtoMajor == 1 {
+		x.r.Body.Close() // it was read to its end; net/http looks for more of what is not closed
 	}
 }
 

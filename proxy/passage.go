@@ -54,7 +54,11 @@ func (x *exchange) passable(a *upstream.Response) (content piped, first int64) {
 	if !ok {
 		return nil, a.Length
 	}
-	if told := x.w.Header()["Content-Length"]; len(told) != 1 || told[0] != strconv.FormatInt(a.Length, 10) || contentOf(a.Fields).events {
+	told := x.w.Header()["Content-Length"]
+	if len(told) != 1 || contentOf(a.Fields).events {
+		return nil, a.Length
+	}
+	if n, err := strconv.ParseInt(told[0], 10, 64); err != nil || n != a.Length {
 		return nil, a.Length
 	}
 	return content, 0 // what came with the head is all that needs one
