@@ -79,6 +79,10 @@ func (x *exchange) pass(content piped, buffer *copyBuffer) (bool, error) {
 	defer pipe.Give()
 	buffer.give()
 	err := x.move(content, pipe, &p)
+	if errors.Is(err, socket.ErrNoSplice) { // the first time; there are no pipes from now on
+		*buffer = x.buffer(x.answer.Length)
+		return false, nil
+	}
 	if err == nil {
 		_, err = w.ReadFrom(&p)
 	}
@@ -93,6 +97,9 @@ func (x *exchange) move(content piped, pipe *socket.Pipe, p *passage) error {
 			return err
 		}
 		_, readErr := content.Pipe(pipe, passageMost)
+		if errors.Is(readErr, socket.ErrNoSplice) {
+			return readErr
+		}
 		if readErr != nil {
 			if !errors.Is(readErr, io.EOF) {
 				return x.brokeOff(readErr)

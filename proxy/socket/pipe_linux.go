@@ -35,17 +35,18 @@ const (
 )
 
 var pipes struct {
-	mu    sync.Mutex
-	inUse int
-	kept  []*Pipe
+	mu      sync.Mutex
+	inUse   int
+	kept    []*Pipe
+	useless bool // splice fails here, whatever it is given
 }
 
 // TakePipe returns an empty pipe, or nil if there is none to be had: too many are in use, or the process has no
-// descriptors left, or its user no pages for pipes. Give it back with Give.
+// descriptors left, or its user no pages for pipes, or Fill has failed with ErrNoSplice before. Give it back with Give.
 func TakePipe() *Pipe {
 	pipes.mu.Lock()
 	defer pipes.mu.Unlock()
-	if pipes.inUse == mostPipes {
+	if pipes.inUse == mostPipes || pipes.useless {
 		return nil
 	}
 	if n := len(pipes.kept); n > 0 {
@@ -98,7 +99,7 @@ func (p *Pipe) close() {
 func (p *Pipe) Len() int { return p.held }
 
 // Fill moves what c has received, most bytes at most and 256 KiB, into the pipe, which is empty. Like c.Read it waits until there is
-// something, and has its errors, io.EOF included.
+// something, and has its errors, io.EOF included, or ErrNoSplice.
 func (p *Pipe) Fill(c *Conn, most int) (int, error) {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
@@ -106,12 +107,23 @@ func (p *Pipe) Fill(c *Conn, most int) (int, error) {
 	before := p.held
 	err := c.raw.Read(p.fill)
 	switch {
+	case noSplice(p.failed):
+		pipes.mu.Lock()
+		pipes.useless = true
+		pipes.mu.Unlock()
+		return 0, ErrNoSplice
 	case err != nil || p.failed != 0:
 		return 0, c.failure("splice", p.failed, err)
 	case p.held == before:
 		return 0, io.EOF
 	}
 	return p.held - before, nil
+}
+
+// noSplice reports whether errno says that there is no such call: for this kind of connection, in this kernel, or for this
+// process, as a container's filter may have it. A TCP connection that is read fails with none of these otherwise.
+func noSplice(errno syscall.Errno) bool {
+	return errno == syscall.EINVAL || errno == syscall.ENOSYS || errno == syscall.EPERM
 }
 
 func (p *Pipe) fillOnce(fd uintptr) bool {
