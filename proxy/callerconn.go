@@ -136,10 +136,10 @@ func (c *callerConn) ReadFrom(r io.Reader) (int64, error) {
 	return c.writes.exactly(func() (int64, error) { return c.TCPConn.ReadFrom(r) })
 }
 
-// drain is Write of what is in a pipe.
+// drain is Write of some of what is in a pipe.
 func (c *callerConn) drain(p *socket.Pipe) (sent int, err error) {
 	for {
-		n, err := p.Drain(c.Conn)
+		n, err := p.DrainSome(c.Conn)
 		if sent += n; err == nil || !c.writes.early(err) {
 			return sent, err
 		}

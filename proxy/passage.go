@@ -108,7 +108,7 @@ func (x *exchange) move(content piped, pipe *socket.Pipe, p *passage) error {
 			x.leave()
 			x.discharge()
 		}
-		if pipe.Len() > 0 {
+		for pipe.Len() > 0 { // a slow caller may take its time for a piece: the deadline is for some of it
 			if err := x.watchAnswer(deadlineWrite, x.gen.config.WriteTimeout); err != nil {
 				return err
 			}

@@ -25,6 +25,7 @@ type Pipe struct {
 	failed syscall.Errno
 	fill   func(fd uintptr) bool // bound once
 	drain  func(fd uintptr) bool
+	some   func(fd uintptr) bool
 	try    func(fd uintptr) bool
 }
 
@@ -72,7 +73,7 @@ func newPipe() *Pipe {
 		p.close() // the user has too many (pipe(7)); a small one costs more calls than it saves
 		return nil
 	}
-	p.fill, p.drain, p.try = p.fillOnce, p.drainAll, p.drainOnce
+	p.fill, p.drain, p.some, p.try = p.fillOnce, p.drainAll, p.drainSome, p.drainOnce
 	return p
 }
 
@@ -147,6 +148,9 @@ func (p *Pipe) fillOnce(fd uintptr) bool {
 // sent then is still in the pipe.
 func (p *Pipe) Drain(c *Conn) (int, error) { return p.send(c, p.drain) }
 
+// DrainSome is Drain that returns when anything was sent: for who wants to know that c takes something.
+func (p *Pipe) DrainSome(c *Conn) (int, error) { return p.send(c, p.some) }
+
 // TryDrain is Drain that does not wait: what finds no room stays in the pipe.
 func (p *Pipe) TryDrain(c *Conn) (int, error) { return p.send(c, p.try) }
 
@@ -168,11 +172,21 @@ func (p *Pipe) drainOnce(fd uintptr) bool {
 }
 
 func (p *Pipe) drainAll(fd uintptr) bool {
+	for p.held > 0 && p.failed == 0 {
+		if !p.drainSome(fd) {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *Pipe) drainSome(fd uintptr) bool {
 	for p.held > 0 {
 		n, errno := splice(uintptr(p.out), int(fd), p.held)
 		switch errno {
 		case 0:
 			p.held -= n
+			return true
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			return false
