@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/edge-proxy/edge/proxy/socket"
@@ -94,7 +93,7 @@ func (c *callerConn) Read(p []byte) (int, error) {
 // receive reads into p, or into the pipe that was put in its place.
 func (c *callerConn) receive(p []byte) (int, error) {
 	if c.pipe != nil && len(p) > 0 && &p[0] == c.aside {
-		if n, err := c.pipe.Fill(c.Conn, len(p)); !errors.Is(err, syscall.EINVAL) { // what has no splice has read
+		if n, err := c.pipe.Fill(c.Conn, len(p)); !errors.Is(err, socket.ErrNoSplice) {
 			return n, err
 		}
 	}
@@ -137,10 +136,10 @@ func (c *callerConn) ReadFrom(r io.Reader) (int64, error) {
 	return c.writes.exactly(func() (int64, error) { return c.TCPConn.ReadFrom(r) })
 }
 
-// drain is Write of what is in a pipe.
+// drain is Write of some of what is in a pipe.
 func (c *callerConn) drain(p *socket.Pipe) (sent int, err error) {
 	for {
-		n, err := p.Drain(c.Conn)
+		n, err := p.DrainSome(c.Conn)
 		if sent += n; err == nil || !c.writes.early(err) {
 			return sent, err
 		}

@@ -10,6 +10,9 @@ import (
 // request. That read is how net/http notices that a caller has left; it costs a goroutine, two system calls and a timer a
 // request. The Proxy notices by itself, within 100 ms, as it does for callers whose content is unread.
 //
+// An answer's fields then go from the provider to the connection past the ResponseWriter, if that is net/http's own: its
+// Header shows none of them. Who wants to see or change them puts a ResponseWriter of its own around it.
+//
 // It is for plain TCP on Linux, where it changes nothing else: what l accepts beside TCP connections, and l elsewhere, is
 // returned as it is. Do not put it under TLS: there net/http's read stays. The server must have ConnContext (Server's
 // has). Around the Proxy, the context of a request does not end when its caller leaves; handlers that share the server

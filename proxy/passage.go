@@ -83,6 +83,10 @@ func (x *exchange) pass(content piped, buffer *copyBuffer) (bool, error) {
 	defer pipe.Give()
 	buffer.give()
 	err := x.move(content, pipe, &p)
+	if errors.Is(err, socket.ErrNoSplice) { // the first time; there are no pipes from now on
+		*buffer = x.buffer(x.answer.Length)
+		return false, nil
+	}
 	if err == nil {
 		_, err = w.ReadFrom(&p)
 	}
@@ -97,6 +101,9 @@ func (x *exchange) move(content piped, pipe *socket.Pipe, p *passage) error {
 			return err
 		}
 		_, readErr := content.Pipe(pipe, passageMost)
+		if errors.Is(readErr, socket.ErrNoSplice) {
+			return readErr
+		}
 		if readErr != nil {
 			if !errors.Is(readErr, io.EOF) {
 				return x.brokeOff(readErr)
@@ -105,7 +112,7 @@ func (x *exchange) move(content piped, pipe *socket.Pipe, p *passage) error {
 			x.leave()
 			x.discharge()
 		}
-		if pipe.Len() > 0 {
+		for pipe.Len() > 0 { // a slow caller may take its time for a piece: the deadline is for some of it
 			if err := x.watchAnswer(deadlineWrite, x.gen.config.WriteTimeout); err != nil {
 				return err
 			}

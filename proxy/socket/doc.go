@@ -6,8 +6,8 @@
 // docs/bench.md.
 //
 // Waiting, deadlines, Close and errors are those of package net. Two things change. While a call lasts, its thread keeps
-// its processor and cannot be made to stop, as a collection may want; so pieces of more than 128 KiB go the usual way, but
-// the kernel may still take its time when memory is short. And the monitor, which interrupts who computes for more than
-// 10 ms, may be asleep until the next timer of the process: with one processor (GOMAXPROCS) the others wait for that. Edge's
-// sweeper has one every 25 ms.
+// its processor and cannot be made to stop, as a collection may want; so pieces of more than 128 KiB that are copied go the
+// usual way (a Pipe moves up to 256 KiB, as pages), but the kernel may still take its time when memory is short. And the
+// monitor, which interrupts who computes for more than 10 ms, may be asleep until the next timer of the process: with one
+// processor (GOMAXPROCS) the others wait for that. Edge's sweeper has one every 25 ms.
 package socket

@@ -25,6 +25,7 @@ type Pipe struct {
 	failed syscall.Errno
 	fill   func(fd uintptr) bool // bound once
 	drain  func(fd uintptr) bool
+	some   func(fd uintptr) bool
 	try    func(fd uintptr) bool
 }
 
@@ -35,17 +36,18 @@ const (
 )
 
 var pipes struct {
-	mu    sync.Mutex
-	inUse int
-	kept  []*Pipe
+	mu      sync.Mutex
+	inUse   int
+	kept    []*Pipe
+	useless bool // splice fails here, whatever it is given
 }
 
 // TakePipe returns an empty pipe, or nil if there is none to be had: too many are in use, or the process has no
-// descriptors left, or its user no pages for pipes. Give it back with Give.
+// descriptors left, or its user no pages for pipes, or Fill has failed with ErrNoSplice before. Give it back with Give.
 func TakePipe() *Pipe {
 	pipes.mu.Lock()
 	defer pipes.mu.Unlock()
-	if pipes.inUse == mostPipes {
+	if pipes.inUse == mostPipes || pipes.useless {
 		return nil
 	}
 	if n := len(pipes.kept); n > 0 {
@@ -71,7 +73,7 @@ func newPipe() *Pipe {
 		p.close() // the user has too many (pipe(7)); a small one costs more calls than it saves
 		return nil
 	}
-	p.fill, p.drain, p.try = p.fillOnce, p.drainAll, p.drainOnce
+	p.fill, p.drain, p.some, p.try = p.fillOnce, p.drainAll, p.drainSome, p.drainOnce
 	return p
 }
 
@@ -98,7 +100,7 @@ func (p *Pipe) close() {
 func (p *Pipe) Len() int { return p.held }
 
 // Fill moves what c has received, most bytes at most and 256 KiB, into the pipe, which is empty. Like c.Read it waits until there is
-// something, and has its errors, io.EOF included.
+// something, and has its errors, io.EOF included, or ErrNoSplice.
 func (p *Pipe) Fill(c *Conn, most int) (int, error) {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
@@ -106,12 +108,23 @@ func (p *Pipe) Fill(c *Conn, most int) (int, error) {
 	before := p.held
 	err := c.raw.Read(p.fill)
 	switch {
+	case noSplice(p.failed):
+		pipes.mu.Lock()
+		pipes.useless = true
+		pipes.mu.Unlock()
+		return 0, ErrNoSplice
 	case err != nil || p.failed != 0:
 		return 0, c.failure("splice", p.failed, err)
 	case p.held == before:
 		return 0, io.EOF
 	}
 	return p.held - before, nil
+}
+
+// noSplice reports whether errno says that there is no such call: for this kind of connection, in this kernel, or for this
+// process, as a container's filter may have it. A TCP connection that is read fails with none of these otherwise.
+func noSplice(errno syscall.Errno) bool {
+	return errno == syscall.EINVAL || errno == syscall.ENOSYS || errno == syscall.EPERM
 }
 
 func (p *Pipe) fillOnce(fd uintptr) bool {
@@ -135,6 +148,9 @@ func (p *Pipe) fillOnce(fd uintptr) bool {
 // sent then is still in the pipe.
 func (p *Pipe) Drain(c *Conn) (int, error) { return p.send(c, p.drain) }
 
+// DrainSome is Drain that returns when anything was sent: for who wants to know that c takes something.
+func (p *Pipe) DrainSome(c *Conn) (int, error) { return p.send(c, p.some) }
+
 // TryDrain is Drain that does not wait: what finds no room stays in the pipe.
 func (p *Pipe) TryDrain(c *Conn) (int, error) { return p.send(c, p.try) }
 
@@ -156,11 +172,21 @@ func (p *Pipe) drainOnce(fd uintptr) bool {
 }
 
 func (p *Pipe) drainAll(fd uintptr) bool {
+	for p.held > 0 && p.failed == 0 {
+		if !p.drainSome(fd) {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *Pipe) drainSome(fd uintptr) bool {
 	for p.held > 0 {
 		n, errno := splice(uintptr(p.out), int(fd), p.held)
 		switch errno {
 		case 0:
 			p.held -= n
+			return true
 		case syscall.EINTR:
 		case syscall.EAGAIN:
 			return false

@@ -22,6 +22,9 @@ func (*Pipe) Fill(*Conn, int) (int, error) { return 0, io.EOF }
 // Drain is for Linux.
 func (*Pipe) Drain(*Conn) (int, error) { return 0, io.EOF }
 
+// DrainSome is for Linux.
+func (*Pipe) DrainSome(*Conn) (int, error) { return 0, io.EOF }
+
 // TryDrain is for Linux.
 func (*Pipe) TryDrain(*Conn) (int, error) { return 0, io.EOF }
 

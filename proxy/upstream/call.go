@@ -311,7 +311,8 @@ func (k *call) Pipes() bool {
 	return k.framing == framingSized && len(k.filled) == 0 && k.conn.records == nil && k.conn.tcp != nil
 }
 
-// Pipe is Read into a pipe, which is empty, of most bytes at most. It is called only once Pipes has said that it can be.
+// Pipe is Read into a pipe, which is empty, of most bytes at most. It is called only once Pipes has said that it can be. With
+// socket.ErrNoSplice it has read nothing, and Read goes on.
 func (k *call) Pipe(into *socket.Pipe, most int) (int, error) {
 	if k.err != nil {
 		return 0, k.err
@@ -320,7 +321,7 @@ func (k *call) Pipe(into *socket.Pipe, most int) (int, error) {
 	if k.left -= int64(n); k.left == 0 {
 		return n, k.finish()
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, socket.ErrNoSplice) {
 		err = k.fail(err)
 	}
 	return n, err
