@@ -50,7 +50,10 @@ func (x *exchange) headAsLines(h http.Header) *headLines {
 	if a.Status < 200 || a.Status == http.StatusNoContent || a.Status == http.StatusNotModified || !lines.of(x.w) {
 		return nil // of some fields of these net/http lets none pass
 	}
-	slot := x.p.heads.Take(x.hint)
+	slot, free := x.p.heads.TryTake(x.hint)
+	if !free { // all are on their way elsewhere: the map is slower, and needs none
+		return nil
+	}
 	b, most := slot.P()[:statusRoom], len(slot.P())-headRoom
 	named, fit := namedByConnection(a.Fields), x.fieldsAreFit()
 	length, dated := "", false
@@ -99,9 +102,9 @@ func (l *headLines) of(w http.ResponseWriter) bool {
 }
 
 // fieldsAreFit reports whether the answer's fields are known to be fit to be sent: the strict client has read them, and no
-// plugin has seen them.
+// plugin has seen them. Of several attempts another provider's may have been.
 func (x *exchange) fieldsAreFit() bool {
-	if x.use.replica == nil || len(x.draft.visits) > 0 || x.draft.answered || x.draft.failure != nil {
+	if x.use.replica == nil || x.course.several || len(x.draft.visits) > 0 || x.draft.answered || x.draft.failure != nil {
 		return false
 	}
 	_, strict := x.use.client.(*upstream.Direct)

@@ -174,3 +174,18 @@ func (w withoutServer) WriteHeader(status int) {
 	w.Header().Del("Server")
 	w.ResponseWriter.WriteHeader(status)
 }
+
+// Lines take no block that another exchange would miss: a pool of one is enough for one request at a time.
+func TestHeadsOverflowNoPool(t *testing.T) {
+	up, _ := bare(t, "HTTP/1.1 200 OK\r\nServer: theirs\r\nContent-Length: 3\r\n\r\nabc")
+	e := start(t, one(up, func(c *proxy.Config, _ *proxy.Provider) { c.InitialPoolSize = 1 }))
+	caller := client(t)
+	for range 10 {
+		if answer, body := call(t, caller, "GET", e.url+"/up/", ""); answer.Header.Get("Server") != "theirs" || body != "abc" {
+			t.Errorf("got %v %q", answer.Header, body)
+		}
+	}
+	if n := e.sum("edge_arena_overflows_total"); n > 0 {
+		t.Errorf("%v objects came from the heap, want none", n)
+	}
+}
