@@ -77,7 +77,8 @@ func (x *exchange) headAsLines(h http.Header) *headLines {
 		b = appendLine(b, attemptsField, strconv.Itoa(x.attempts))
 	}
 	if length != "" {
-		h["Content-Length"] = x.last.one(length)
+		x.last.length[0] = length
+		h["Content-Length"] = x.last.length[:]
 	}
 	h["Content-Type"] = nil // it is in a line, or there is none and net/http is not to guess one
 	if dated {

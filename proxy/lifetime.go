@@ -44,13 +44,7 @@ var _ upstream.Ender = (*lifetime)(nil)
 type remains struct {
 	lifetime
 
-	values [8]string // of the answer's head, which net/http sends after the handler has returned
-}
-
-// one is value as a list.
-func (r *remains) one(value string) []string {
-	r.values[0] = value
-	return r.values[:1:1]
+	length [1]string // the answer's Content-Length, for the head that net/http sends after the handler has returned
 }
 
 // remainsWithBody is that of a request with content.

@@ -214,10 +214,7 @@ func (x *exchange) writing(error) error {
 // copyFields puts the answer's fields into h, but for those of the upstream connection, and adds our own.
 func (x *exchange) copyFields(h http.Header, fields upstream.Fields) {
 	named := namedByConnection(fields)
-	values := x.last.values[:0] // one array for all single values
-	if len(fields) >= cap(values) {
-		values = make([]string, 0, len(fields)+1)
-	}
+	values := make([]string, 0, len(fields)+1) // one array for all single values
 	for _, field := range fields {
 		switch have := h[field.Name]; {
 		case hopByHop(field.Name) || named[field.Name]:

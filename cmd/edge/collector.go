@@ -7,7 +7,7 @@ import (
 )
 
 // garbageBytes is how much garbage about lies around before the collector runs.
-const garbageBytes = 10 << 20
+const garbageBytes = 8 << 20
 
 // collectorPercent is GOGC for an arena of so many bytes, 5 to 100. The arena counts as memory in use although the
 // collector need not look into it. So with Go's own 100 a high-throughput arena of 128 MB lets as much garbage pile up:

@@ -16,8 +16,8 @@ func TestCollectorLetsLittleGarbagePileUp(t *testing.T) {
 	}
 	f(1, 100)
 	f(100, 100)
-	f(1000, 40)
-	f(5000, 7)
+	f(1000, 32)
+	f(5000, 6)
 	f(100_000, 5)
 }
 
