@@ -70,7 +70,7 @@ const (
 	coarsest   = 4.0  // seconds: a Reset up to this says nothing when it is rounded to whole ones
 )
 
-// periods are those that providers count in, in seconds.
+// periods are those that providers count in, in seconds, the shortest first.
 var periods = [...]float64{1, 10, 60, 600, 3600, 86400}
 
 // usual is the usual period that is near to p, else p.

@@ -406,10 +406,10 @@ func (r *bodyReader) next() []byte {
 		r.edits, r.given = r.edits[1:], 0
 	}
 	rest := r.skip(0)
-	switch {
-	case len(r.edits) > 0:
+	if len(r.edits) > 0 {
 		rest = rest[:min(int64(len(rest)), r.edits[0].from-r.at)]
-	case r.body.lying.to > 0:
+	}
+	if r.body.lying.to > 0 {
 		rest = r.upTo(rest)
 	}
 	return rest

@@ -47,9 +47,11 @@ type callerConn struct {
 
 	lines headLines
 
-	// The handler's, while it reads content; the background read is answered before it gets here.
-	pipe  *socket.Pipe // gets, in place of its memory,
-	aside *byte        // what the next Read for the memory that begins there finds
+	// What a Read for the memory that begins at aside finds goes into pipe and not there: an argument that net/http cannot
+	// hand on. Its bufio.Reader hands long memory on as it is; for what it has read already, it makes no Read. The handler's,
+	// while it reads content; the background read is answered before it gets here.
+	pipe  *socket.Pipe
+	aside *byte
 }
 
 func newCallerConn(tcp *net.TCPConn, w *watcher) *callerConn {

@@ -19,9 +19,14 @@ type Conn struct {
 	in, out transfer
 	look    [1]byte // what a look finds
 	purpose purpose // of in
-	asked   []byte  // what Ask sends
-	wrote   int     // of it
-	sent    func()  // Ask's
+	ask     question
+}
+
+// question is what Ask under way sends.
+type question struct {
+	request []byte
+	wrote   int    // of it
+	sent    func() // called once that is all
 }
 
 // purpose is what the call under way in Conn.in is for.
@@ -109,10 +114,10 @@ func (c *Conn) Ask(request, into []byte, sent func()) (wrote, n int, err error) 
 		return c.talk(request, into, sent)
 	}
 	c.in.mu.Lock()
-	c.purpose, c.asked, c.wrote, c.sent = asking, request, 0, sent
+	c.purpose, c.ask = asking, question{request: request, sent: sent}
 	n, failed, err := c.in.run(into, c.raw.Read)
-	reached, wrote := c.purpose, c.wrote
-	c.purpose, c.asked, c.sent = reading, nil, nil
+	reached, wrote := c.purpose, c.ask.wrote
+	c.purpose, c.ask = reading, question{}
 	c.in.mu.Unlock()
 	switch {
 	case reached == asking:
@@ -156,7 +161,7 @@ func (c *Conn) read(fd uintptr) bool {
 	case looking:
 		call = peek
 	case asking:
-		return c.ask(fd)
+		return c.lookAndWrite(fd)
 	}
 	for {
 		n, errno := call(fd, c.in.rest)
@@ -174,11 +179,12 @@ func (c *Conn) read(fd uintptr) bool {
 	}
 }
 
-// ask takes the steps of Ask up to the wait; false: the answer is to be waited for, and then read.
+// lookAndWrite takes the steps of Ask up to the wait; false: the answer is to be waited for, and then read.
 //
 // A readiness that the runtime heard of before this call is forgotten, and one that it hears of later ends the wait. So the
 // look must be in the same call: what it does not find comes later.
-func (c *Conn) ask(fd uintptr) bool {
+func (c *Conn) lookAndWrite(fd uintptr) bool {
+	q := &c.ask
 	errno := syscall.EINTR
 	for errno == syscall.EINTR {
 		_, errno = peek(fd, c.look[:])
@@ -190,16 +196,16 @@ func (c *Conn) ask(fd uintptr) bool {
 	if !c.out.mu.TryLock() { // a Write waits for room, perhaps until somebody reads
 		return true
 	}
-	c.out.rest, c.out.failed = c.asked, 0
+	c.out.rest, c.out.failed = q.request, 0
 	c.write(fd)
-	c.wrote, c.in.failed = len(c.asked)-len(c.out.rest), c.out.failed
+	q.wrote, c.in.failed = len(q.request)-len(c.out.rest), c.out.failed
 	c.out.rest = nil
 	c.out.mu.Unlock()
-	if c.wrote < len(c.asked) {
+	if q.wrote < len(q.request) {
 		return true
 	}
-	if c.sent != nil {
-		c.sent()
+	if q.sent != nil {
+		q.sent()
 	}
 	c.purpose = reading
 	return false
