@@ -46,22 +46,22 @@ func (p *passage) reach(c *callerConn) (moved int64) {
 
 // passable returns the answer's content if it may pass, else nil, and for how many bytes copyBody wants a buffer. The caller
 // was told the length of what passes: so the framing is right whoever writes.
-func (x *exchange) passable(a *upstream.Response) (content piped, first int64) {
-	if a.Length <= passageLeast || x.conn == nil || x.conn.own == nil || x.r.ProtoMajor != 1 || x.usage.state == usageReading {
+func (x *exchange) passable(a *upstream.Response, of content) (through piped, first int64) {
+	if a.Length <= passageLeast || x.conn == nil || x.conn.own == nil || x.r.ProtoMajor != 1 || of.events || x.usage.state == usageReading {
 		return nil, a.Length
 	}
-	content, ok := a.Body.(piped) // no filter's, and nothing that is held
+	through, ok := a.Body.(piped) // no filter's, and nothing that is held
 	if !ok {
 		return nil, a.Length
 	}
 	told := x.w.Header()["Content-Length"]
-	if len(told) != 1 || contentOf(a.Fields).events {
+	if len(told) != 1 {
 		return nil, a.Length
 	}
 	if n, err := strconv.ParseInt(told[0], 10, 64); err != nil || n != a.Length {
 		return nil, a.Length
 	}
-	return content, 0 // what came with the head is all that needs one
+	return through, 0 // what came with the head is all that needs one
 }
 
 // pass lets the rest of an answer pass, and reports whether it did; the first piece was sent and flushed. The buffer is

@@ -54,7 +54,7 @@ func (x *exchange) reply() error {
 	}
 	x.beginUsage(content)
 	x.keepStreamAlive(content)
-	err := x.copyBody(a, control)
+	err := x.copyBody(a, content, control)
 	x.alive.end(x, err != nil)
 	if err != nil {
 		return err
@@ -83,8 +83,8 @@ func ready(body io.Reader) bool {
 const longAfter = 8
 
 // copyBody passes the content on, piece by piece, through one slot; what may, goes through the kernel after the first.
-func (x *exchange) copyBody(a *upstream.Response, control *http.ResponseController) error {
-	through, first := x.passable(a)
+func (x *exchange) copyBody(a *upstream.Response, of content, control *http.ResponseController) error {
+	through, first := x.passable(a, of)
 	buffer := x.buffer(first)
 	defer buffer.give()
 	for filled := 0; ; {

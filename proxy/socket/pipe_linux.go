@@ -24,7 +24,6 @@ type Pipe struct {
 	most   int
 	failed syscall.Errno
 	fill   func(fd uintptr) bool // bound once
-	drain  func(fd uintptr) bool
 	some   func(fd uintptr) bool
 	try    func(fd uintptr) bool
 }
@@ -63,6 +62,13 @@ func TakePipe() *Pipe {
 	return p
 }
 
+// PipesInUse is how many were taken and not given back.
+func PipesInUse() int {
+	pipes.mu.Lock()
+	defer pipes.mu.Unlock()
+	return pipes.inUse
+}
+
 func newPipe() *Pipe {
 	var ends [2]int
 	if syscall.Pipe2(ends[:], syscall.O_NONBLOCK|syscall.O_CLOEXEC) != nil {
@@ -73,7 +79,7 @@ func newPipe() *Pipe {
 		p.close() // the user has too many (pipe(7)); a small one costs more calls than it saves
 		return nil
 	}
-	p.fill, p.drain, p.some, p.try = p.fillOnce, p.drainAll, p.drainSome, p.drainOnce
+	p.fill, p.some, p.try = p.fillOnce, p.drainSome, p.drainOnce
 	return p
 }
 
@@ -99,8 +105,8 @@ func (p *Pipe) close() {
 // Len is how many bytes are in the pipe.
 func (p *Pipe) Len() int { return p.held }
 
-// Fill moves what c has received, most bytes at most and 256 KiB, into the pipe, which is empty. Like c.Read it waits until there is
-// something, and has its errors, io.EOF included, or ErrNoSplice.
+// Fill moves what c has received, most bytes at most and 256 KiB, into the pipe, which is empty. Like c.Read it waits until
+// there is something, and has its errors, io.EOF included, or ErrNoSplice.
 func (p *Pipe) Fill(c *Conn, most int) (int, error) {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
@@ -128,25 +134,38 @@ func noSplice(errno syscall.Errno) bool {
 }
 
 func (p *Pipe) fillOnce(fd uintptr) bool {
+	n, moved := p.move(fd, p.in, p.most)
+	p.held += n
+	return moved
+}
+
+// move is one splice; false: it would have to wait. What fails otherwise is in p.failed.
+func (p *Pipe) move(from uintptr, to, most int) (n int, moved bool) {
 	for {
-		n, errno := splice(fd, p.in, p.most)
+		n, errno := splice(from, to, most)
 		switch errno {
 		case 0:
-			p.held += n
-			return true
+			return n, true
 		case syscall.EINTR:
 		case syscall.EAGAIN:
-			return false
+			return 0, false
 		default:
 			p.failed = errno
-			return true
+			return 0, true
 		}
 	}
 }
 
 // Drain moves all that is in the pipe to c. Like c.Write it waits until there is room, and has its errors; what was not
 // sent then is still in the pipe.
-func (p *Pipe) Drain(c *Conn) (int, error) { return p.send(c, p.drain) }
+func (p *Pipe) Drain(c *Conn) (sent int, err error) {
+	for p.held > 0 && err == nil {
+		var n int
+		n, err = p.DrainSome(c)
+		sent += n
+	}
+	return sent, err
+}
 
 // DrainSome is Drain that returns when anything was sent: for who wants to know that c takes something.
 func (p *Pipe) DrainSome(c *Conn) (int, error) { return p.send(c, p.some) }
@@ -167,35 +186,18 @@ func (p *Pipe) send(c *Conn, once func(fd uintptr) bool) (int, error) {
 }
 
 func (p *Pipe) drainOnce(fd uintptr) bool {
-	p.drainAll(fd)
-	return true
-}
-
-func (p *Pipe) drainAll(fd uintptr) bool {
-	for p.held > 0 && p.failed == 0 {
-		if !p.drainSome(fd) {
-			return false
-		}
+	for p.held > 0 && p.failed == 0 && p.drainSome(fd) {
 	}
 	return true
 }
 
 func (p *Pipe) drainSome(fd uintptr) bool {
-	for p.held > 0 {
-		n, errno := splice(uintptr(p.out), int(fd), p.held)
-		switch errno {
-		case 0:
-			p.held -= n
-			return true
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			return false
-		default:
-			p.failed = errno
-			return true
-		}
+	if p.held == 0 {
+		return true
 	}
-	return true
+	n, moved := p.move(uintptr(p.out), int(fd), p.held)
+	p.held -= n
+	return moved
 }
 
 // Read takes bytes out of the pipe, for who needs them in memory after all. It returns io.EOF when there are none.
