@@ -35,6 +35,8 @@ type draft struct {
 	visiting int     // the visit whose guest runs
 	phase    string  // of that guest
 
+	lap time.Duration // when the last plugin has ended its request phase, or this one could begin; since processStart
+
 	method  string           // "": the caller's
 	uri     string           // "": the caller's
 	fields  upstream.Fields  // the request's head as route plugins see it; empty without such
@@ -120,6 +122,7 @@ func (x *exchange) lengthText(length int64) string {
 
 // meetAll shows the request to plugins, one after the other, until one has answered it.
 func (x *exchange) meetAll(all []*loadedPlugin, inner bool) error {
+	x.startLap()
 	for _, plugin := range all {
 		if err := x.meet(plugin, inner); err != nil {
 			return err
@@ -156,19 +159,34 @@ func (x *exchange) meet(plugin *loadedPlugin, inner bool) error {
 	return nil
 }
 
+// startLap has the time of the plugin that comes next begin now. A plugin's begins when the one before has ended: one
+// reading of the clock for each, which takes a sixth of what a plugin does that sets a field.
+func (x *exchange) startLap() { x.draft.lap = time.Since(processStart) }
+
+// endLap counts the time of a plugin, and begins that of the next.
+func (x *exchange) endLap(v *visit) {
+	began := x.draft.lap
+	x.startLap()
+	v.plugin.stats.duration[0].Update((x.draft.lap - began).Seconds())
+}
+
 // show runs the request phase of a visit.
 func (x *exchange) show(v *visit) error {
 	if v.plugin.filter != nil {
-		return x.meetFilter(v)
+		err := x.meetFilter(v)
+		if v.stream != nil && v.plugin.requests {
+			x.endLap(v)
+		}
+		return err
 	}
 	if err := x.instance(v); err != nil {
 		return err
 	}
-	began := time.Now()
 	next, err := v.call.Request(x.ctx, v.plugin.guest, (*guest)(x))
-	v.plugin.stats.duration[0].Update(time.Since(began).Seconds())
+	x.endLap(v)
 	if err == nil && v.keep {
 		err = x.holdFor(v)
+		x.startLap() // the caller's time is not the next plugin's
 	}
 	x.draft.answered = err == nil && !next
 	return err
@@ -183,6 +201,7 @@ func (x *exchange) instance(v *visit) error {
 		return err
 	}
 	err := v.call.Take(x.ctx, v.plugin.guest)
+	x.startLap()
 	late := x.unwatch()
 	if err != nil || late != nil {
 		if late != nil && !errors.Is(late, errQueueTimeout) {

@@ -34,6 +34,7 @@ func (x *exchange) open(v *visit) (opened bool, err error) {
 		return false, err
 	}
 	opened, err = v.stream.OpenWait(x.ctx, v.plugin.filter, view)
+	x.startLap()
 	if late := x.unwatch(); late != nil && !errors.Is(late, errQueueTimeout) {
 		return opened, late
 	}
@@ -66,6 +67,7 @@ func (x *exchange) meetFilter(v *visit) error {
 	if err := x.hold(); err != nil {
 		return err
 	}
+	x.startLap() // the caller's time is not the plugin's
 	b := x.content()
 	f := &requestFilter{x: x, ctx: x.ctx, stream: v.stream, source: b.reader(), trailers: wants.RequestTrailers}
 	verdict, err := v.stream.RequestHeaders(false)
