@@ -47,7 +47,7 @@ func prepare(ctx context.Context, o options, files int) *bench {
 	b := &bench{site: &site{files: files}, options: o}
 	b.peers = []entrant{{name: directPeer, start: startDirect}, {name: rpPeer, start: startRP}, {name: edgePeer, start: startEdge}, {name: takeoverPeer, start: startTakenOver}}
 	b.plugins = []entrant{
-		{name: edgePeer, start: startEdge},
+		{name: edgePeer, start: startBusy},
 		{name: oneHTTPWasm, start: edgeWith(1, httpWasmModule)},
 		{name: fiveHTTPWasm, start: edgeWith(5, httpWasmModule)},
 		{name: oneProxyWasm, start: edgeWith(1, proxyWasmModule)},

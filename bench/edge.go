@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -20,6 +21,7 @@ type edgeSetup struct {
 	config      string // of each
 	cacheDir    string
 	takeover    bool // client.takeover
+	processors  bool // all of them at all times, as edge has them with plugins
 }
 
 // The http-wasm plugin of W9, and the one written in Go that a start from the cache has.
@@ -61,6 +63,13 @@ func startEdge(ctx context.Context, s *site, w workload) (*peer, error) {
 func startTakenOver(ctx context.Context, s *site, w workload) (*peer, error) {
 	setup := measured(w)
 	setup.takeover = true
+	return setup.start(ctx, s)
+}
+
+// startBusy is the same edge as W9 compares with. Its segments are as short as it takes edge to see that there is much to do.
+func startBusy(ctx context.Context, s *site, w workload) (*peer, error) {
+	setup := measured(w)
+	setup.processors = true
 	return setup.start(ctx, s)
 }
 
@@ -137,6 +146,9 @@ func (e edgeSetup) environment(environ []string, upstream, listen, admin string)
 	}
 	if e.takeover {
 		set("TAKEOVER", "true")
+	}
+	if e.processors {
+		environ = append(environ, fmt.Sprintf("GOMAXPROCS=%d", runtime.GOMAXPROCS(0)))
 	}
 	if e.cacheDir != "" {
 		set("CACHE_DIR", e.cacheDir)

@@ -34,20 +34,21 @@ type loadPlan struct {
 	Prefixes    []string      `json:"prefixes"` // of the path, as the peer wants it; requests take them in turn
 	Connections int           `json:"connections"`
 	Rate        int           `json:"rate"` // a second; 0: closed loop
-	For         time.Duration `json:"for"`
+	For         time.Duration `json:"for"`  // each segment
 }
 
 // loadResult is what the load says at its end. Every answer counted was right.
 type loadResult struct {
 	Requests int           `json:"requests"`
-	Elapsed  time.Duration `json:"elapsed"` // until the last was answered; with a rate, until it was sent
+	Elapsed  time.Duration `json:"elapsed"` // of all segments, until the last was answered; with a rate, until it was sent
 	InFlight int           `json:"in_flight"`
 	P50      time.Duration `json:"p50"` // of requests, or of events that say when they were sent
 	P99      time.Duration `json:"p99"`
 }
 
-// runLoad is the load's process. It says when its connections are open, begins on a line on stdin, says the result, and
-// closes them when stdin ends: so whoever looks at the proxy in between sees what requests cost, not connections.
+// runLoad is the load's process. It says when its connections are open. On each line on stdin it does a segment and says the
+// result of all so far, and it closes them when stdin ends: so whoever looks at the proxy in between sees what requests cost,
+// not connections.
 func runLoad(ctx context.Context, plan string, stdin io.Reader, stdout io.Writer) error {
 	var p loadPlan
 	if err := json.Unmarshal([]byte(plan), &p); err != nil {
@@ -62,18 +63,21 @@ func runLoad(ctx context.Context, plan string, stdin io.Reader, stdout io.Writer
 		return err
 	}
 	orders := bufio.NewReader(stdin)
-	if _, err := orders.ReadString('\n'); err != nil {
-		return fmt.Errorf("want the order to begin: %w", err)
+	for begun := false; ; begun = true {
+		if _, err := orders.ReadString('\n'); err != nil {
+			if begun && errors.Is(err, io.EOF) {
+				return nil
+			}
+			return fmt.Errorf("want the order to begin: %w", err)
+		}
+		result, err := l.run()
+		if err != nil {
+			return err
+		}
+		if err := json.NewEncoder(stdout).Encode(result); err != nil {
+			return err
+		}
 	}
-	result, err := l.run()
-	if err != nil {
-		return err
-	}
-	if err := json.NewEncoder(stdout).Encode(result); err != nil {
-		return err
-	}
-	_, err = io.Copy(io.Discard, orders)
-	return err
 }
 
 // load is a plan with its connections.
@@ -82,7 +86,8 @@ type load struct {
 	workload workload
 	requests [][]byte // by prefix
 	clients  []*client
-	failed   atomic.Bool // and all shall end
+	elapsed  time.Duration // of all segments
+	failed   atomic.Bool   // and all shall end
 }
 
 // client is one connection: cheap, since it shares the cores with what is measured.
@@ -135,8 +140,8 @@ func (l *load) close() {
 	}
 }
 
-// run loads for as long as planned and waits for the answers that are under way then. With an error it ends soon after
-// the first wrong answer.
+// run loads for as long as planned, which is one segment, and waits for the answers that are under way then. It returns the
+// result of all segments so far; with a rate there is one. With an error it ends soon after the first wrong answer.
 func (l *load) run() (loadResult, error) {
 	begin := time.Now()
 	for _, c := range l.clients {
@@ -152,6 +157,8 @@ func (l *load) run() (loadResult, error) {
 	if err != nil {
 		return result, err
 	}
+	l.elapsed += result.Elapsed
+	result.Elapsed = l.elapsed
 	var took, events []time.Duration
 	for _, c := range l.clients {
 		took = append(took, c.took...)

@@ -263,7 +263,7 @@ func TestOpenLoopWithoutServer(t *testing.T) {
 	}
 }
 
-// TestRunLoad is the order of the load's process: connected, begin, the result, the end.
+// TestRunLoad is the order of the load's process: connected, begin, the result, begin, the result of both, the end.
 func TestRunLoad(t *testing.T) {
 	w, _ := workloadNamed("W1")
 	plan, err := json.Marshal(planOf(w, upstreamOf(t)))
@@ -278,12 +278,19 @@ func TestRunLoad(t *testing.T) {
 	if line, err := lines.ReadString('\n'); err != nil || line != connected+"\n" {
 		t.Fatalf("got %q, %v; want %q", line, err, connected)
 	}
-	if _, err := io.WriteString(give, "\n"); err != nil {
-		t.Fatal(err)
+	segment := func() (result loadResult) {
+		t.Helper()
+		if _, err := io.WriteString(give, "\n"); err != nil {
+			t.Fatal(err)
+		}
+		if line, err := lines.ReadBytes('\n'); err != nil || json.Unmarshal(line, &result) != nil {
+			t.Fatalf("got %q, %v; want a result", line, err)
+		}
+		return result
 	}
-	var result loadResult
-	if line, err := lines.ReadBytes('\n'); err != nil || json.Unmarshal(line, &result) != nil || result.Requests == 0 {
-		t.Fatalf("got %q, %v; want a result", line, err)
+	one := segment()
+	if both := segment(); one.Requests == 0 || both.Requests <= one.Requests || one.Elapsed < loadTime || both.Elapsed < one.Elapsed+loadTime {
+		t.Errorf("got %+v for one segment, and %+v for both", one, both)
 	}
 	give.Close()
 	if err := <-ended; err != nil {
@@ -311,7 +318,7 @@ func TestWorkloads(t *testing.T) {
 		t.Errorf("event: got %q, want %d bytes and an empty line", got, eventBytes)
 	}
 	w9, _ := workloadNamed("W9")
-	if rounds, long := w9.rounds(3), w9.turnTime(2); rounds != 12 || long != 500*time.Millisecond {
+	if rounds, long := w9.rounds(3), w9.turnTime(2); rounds != 12 || long != 2*time.Second {
 		t.Errorf("W9: got %d rounds of %v", rounds, long)
 	}
 	w8, _ := workloadNamed("W8")
@@ -322,6 +329,11 @@ func TestWorkloads(t *testing.T) {
 		t.Helper()
 		if got := w.openFiles(); got != want {
 			t.Errorf("%+v: got %d open files, want %d", w, got, want)
+		}
+	}
+	for _, w := range served() {
+		if w.segments > 0 && w.rate > 0 {
+			t.Errorf("%s: a schedule cannot be cut into segments", w.name)
 		}
 	}
 	f(workload{connections: 64}, 428)

@@ -27,17 +27,18 @@ type loading struct {
 // loadGrace is what a load may take beyond its time: for its connections, and for the last answers.
 const loadGrace = time.Minute
 
-// startLoad returns when all connections are open and no request was sent; the caller stops it.
-func (p *peer) startLoad(ctx context.Context, w workload, long time.Duration) (*loading, error) {
+// startLoad returns when all connections are open and no request was sent; the caller stops it. Each segment begins with
+// begin and takes as long as said; all together, with what comes between them, do not take longer than most.
+func (p *peer) startLoad(ctx context.Context, w workload, segment, most time.Duration) (*loading, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	plan, err := json.Marshal(p.plan(w, long))
+	plan, err := json.Marshal(p.plan(w, segment))
 	if err != nil {
 		return nil, err
 	}
-	ctx, end := context.WithTimeout(ctx, long+loadGrace)
+	ctx, end := context.WithTimeout(ctx, most+loadGrace)
 	l := &loading{peer: p, end: end, cmd: command(ctx, self, loadCommand, string(plan))}
 	l.cmd.Stderr = &l.stderr
 	if l.orders, err = l.cmd.StdinPipe(); err == nil {
@@ -72,7 +73,7 @@ func (l *loading) begin() error {
 	return nil
 }
 
-// result waits for it. The connections stay open.
+// result waits for that of all segments so far. The connections stay open.
 func (l *loading) result() (loadResult, error) {
 	var result loadResult
 	line, err := l.says.ReadBytes('\n')

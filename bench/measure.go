@@ -82,57 +82,84 @@ func (o *outcome) addBeyondDirect() {
 	}
 }
 
-// usage is what a proxy has used since its start.
-type usage struct {
-	heap heap
-	cpu  time.Duration
+// measuring is a turn under way, which may have several segments.
+type measuring struct {
+	peer     *peer
+	workload workload
+	load     *loading
+	segment  time.Duration
+
+	before heap          // the first segment
+	cpu    time.Duration // of the proxy, in the segments
+	held   heap
+	done   loadResult
 }
 
-// turn loads the peer. What its proxy used is taken while the connections are open and nothing is in flight.
+// startTurn opens the connections of a turn that takes so long, in so many segments, between which so many others may have
+// theirs. The caller stops its load.
+func (p *peer) startTurn(ctx context.Context, w workload, long time.Duration, segments, others int) (*measuring, error) {
+	m := &measuring{peer: p, workload: w, segment: long / time.Duration(segments)}
+	var err error
+	if m.load, err = p.startLoad(ctx, w, m.segment, long*time.Duration(1+others)); err != nil {
+		return nil, err
+	}
+	if m.before, err = p.heap(ctx); err != nil {
+		m.load.stop()
+		return nil, err
+	}
+	return m, nil
+}
+
+// turn loads the peer in one segment.
 func (p *peer) turn(ctx context.Context, w workload, long time.Duration) (turn, error) {
-	l, err := p.startLoad(ctx, w, long)
+	m, err := p.startTurn(ctx, w, long, 1, 0)
 	if err != nil {
 		return turn{}, err
 	}
-	defer l.stop()
-	var before, after usage
-	held := heap{}
-	if p.process != nil { // the heap first: to read it costs CPU time, which is not the requests'
-		if before.heap, err = p.heap(ctx); err != nil {
-			return turn{}, err
-		}
-		if before.cpu, err = p.process.cpuUsed(); err != nil {
-			return turn{}, err
-		}
-	}
-	if err := l.begin(); err != nil {
+	defer m.load.stop()
+	if err := m.next(ctx); err != nil {
 		return turn{}, err
 	}
-	if p.process != nil && w.held {
-		if err := pause(ctx, long*9/10); err != nil {
-			return turn{}, l.failed(err)
-		}
-		if held, err = p.heap(ctx); err != nil {
-			return turn{}, l.failed(err)
-		}
-	}
-	done, err := l.result()
-	if err != nil {
-		return turn{}, err
-	}
-	if p.process != nil {
-		used, err := p.process.cpuUsed()
-		counted, err2 := p.heap(ctx)
-		if err := errors.Join(err, err2); err != nil {
-			return turn{}, err
-		}
-		after = usage{counted, used}
-	}
-	return p.tell(w, done, before, after, held)
+	return m.tell(ctx)
 }
 
-// tell makes a turn of what was read.
-func (p *peer) tell(w workload, done loadResult, before, after usage, held heap) (turn, error) {
+// next is one segment. What the proxy uses is taken while the connections are open and nothing is in flight.
+func (m *measuring) next(ctx context.Context) error {
+	before, err := m.peer.cpuUsed()
+	if err != nil {
+		return err
+	}
+	if err := m.load.begin(); err != nil {
+		return err
+	}
+	if m.peer.process != nil && m.workload.held {
+		if err := pause(ctx, m.segment*9/10); err != nil {
+			return m.load.failed(err)
+		}
+		if m.held, err = m.peer.heap(ctx); err != nil {
+			return m.load.failed(err)
+		}
+	}
+	if m.done, err = m.load.result(); err != nil {
+		return err
+	}
+	after, err := m.peer.cpuUsed()
+	m.cpu += after - before
+	return err
+}
+
+// cpuUsed is the proxy's, since its start.
+func (p *peer) cpuUsed() (time.Duration, error) {
+	if p.process == nil {
+		return 0, nil
+	}
+	return p.process.cpuUsed()
+}
+
+// tell makes a turn of what was read, while its connections are still open. The heap's counters are read around all segments,
+// not around each: to read them allocates, more in a proxy with more metrics, and between the segments there is nothing.
+func (m *measuring) tell(ctx context.Context) (turn, error) {
+	p, w, done := m.peer, m.workload, m.done
 	var t turn
 	for i := range t {
 		t[i] = math.NaN()
@@ -142,20 +169,21 @@ func (p *peer) tell(w workload, done loadResult, before, after usage, held heap)
 	if p.process == nil {
 		return t, nil
 	}
-	most, err := p.process.resident(residentMost)
-	if err != nil {
+	counted, err := p.heap(ctx)
+	most, err2 := p.process.resident(residentMost)
+	if err := errors.Join(err, err2); err != nil {
 		return t, err
 	}
-	t[cpu] = float64((after.cpu - before.cpu).Nanoseconds()) / 1e3 / requests
+	t[cpu] = float64(m.cpu.Nanoseconds()) / 1e3 / requests
 	t[idle], t[peak] = p.idleBytes/1e6, float64(most)/1e6
 	if p.counters != "" {
-		t[mallocs] = (after.heap.mallocs - before.heap.mallocs) / requests
-		t[heapBytes] = (after.heap.allocated - before.heap.allocated) / requests
+		t[mallocs] = (counted.mallocs - m.before.mallocs) / requests
+		t[heapBytes] = (counted.allocated - m.before.allocated) / requests
 	}
 	if w.held {
 		t[each] = (float64(most) - p.idleBytes) / 1024 / float64(done.InFlight)
 		if p.counters != "" {
-			t[heapHeld], t[stackHeld] = held.inUse/1e6, held.stacks/1e6
+			t[heapHeld], t[stackHeld] = m.held.inUse/1e6, m.held.stacks/1e6
 		}
 	}
 	return t, nil

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -37,6 +39,10 @@ func TestEdgeEnvironment(t *testing.T) {
 		EDGE_PROVIDERS_UP1_BASE_URL=http://127.0.0.1:1 EDGE_PROVIDERS_UP1_PLUGINS=plugin-0,plugin-1`)
 	if !slices.Equal(got, want) { // the caller's configuration of edge is not in it
 		t.Errorf("got %q, want %q", got, want)
+	}
+	got = edgeSetup{profile: "balanced", processors: true}.environment([]string{"GOMAXPROCS=100"}, "", "", "")
+	if want := fmt.Sprintf("GOMAXPROCS=%d", runtime.GOMAXPROCS(0)); got[len(got)-1] != want { // exec takes the last
+		t.Errorf("got %q, want %q at the end", got, want)
 	}
 	got = edgeSetup{profile: "balanced", providers: 1}.environment(nil, "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
 	if text := strings.Join(got, " "); strings.Contains(text, "CONCURRENCY") || strings.Contains(text, "PLUGINS") || strings.Contains(text, "CACHE") {

@@ -55,7 +55,7 @@ func TestProcesses(t *testing.T) {
 	if upstream.ended() || !p.process.ended() {
 		t.Error("want the child ended that was stopped, and no other")
 	}
-	if _, err := p.startLoad(t.Context(), w, time.Minute); err == nil || !strings.Contains(err.Error(), "the proxy had ended") {
+	if _, err := p.startLoad(t.Context(), w, time.Minute, time.Minute); err == nil || !strings.Contains(err.Error(), "the proxy had ended") {
 		t.Errorf("without a proxy: got error %v, want that it had ended", err)
 	}
 }

@@ -32,11 +32,13 @@ type race struct {
 	entrants []entrant
 	lanes    []lane
 	running  []*peer
+	under    []*measuring // turns under way; nil: none
 }
 
 // race returns an error for what ends all lanes.
 func (b *bench) race(ctx context.Context, title string, entrants []entrant, rounds int) ([]lane, error) {
-	r := &race{b, title, entrants, make([]lane, len(entrants)), make([]*peer, len(entrants))}
+	count := len(entrants)
+	r := &race{b, title, entrants, make([]lane, count), make([]*peer, count), make([]*measuring, count)}
 	defer r.stop()
 	for i, e := range entrants {
 		r.lanes[i].name = e.name
@@ -46,15 +48,35 @@ func (b *bench) race(ctx context.Context, title string, entrants []entrant, roun
 		}
 	}
 	for round := range rounds {
-		for i := range entrants {
-			which := (round + i) % len(entrants) // nobody always follows the same neighbour
-			b.shown.next(fmt.Sprintf("%s round %d of %d, %s", title, round+1, rounds, entrants[which].name))
-			if err := r.try(ctx, which, r.turn); err != nil {
-				return nil, err
-			}
+		if err := r.round(ctx, round, fmt.Sprintf("%s round %d of %d", title, round+1, rounds)); err != nil {
+			return nil, err
 		}
 	}
 	return r.lanes, nil
+}
+
+// round has each entrant take a turn. The segments of all turns follow each other; what is in one segment has the machine for
+// itself from its connections on.
+func (r *race) round(ctx context.Context, round int, title string) error {
+	segments := 1
+	for _, e := range r.entrants {
+		segments = max(segments, e.workload.segments)
+	}
+	for segment := range segments {
+		for i := range r.entrants {
+			which := (round + segment + i) % len(r.entrants) // nobody always follows the same neighbour
+			show := r.bench.shown.say
+			if segment == segments-1 {
+				show = r.bench.shown.next
+			}
+			show(title + ", " + r.entrants[which].name)
+			err := r.try(ctx, which, func(ctx context.Context, i int) error { return r.segment(ctx, i, segments, segment == segments-1) })
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // try does something with an entrant that has not failed, and returns an error only if ctx has ended.
@@ -66,8 +88,11 @@ func (r *race) try(ctx context.Context, i int, do func(context.Context, int) err
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if r.lanes[i].err = err; err != nil && r.running[i] != nil {
-		r.running[i].stop()
+	if r.lanes[i].err = err; err != nil {
+		r.endTurn(i)
+		if r.running[i] != nil {
+			r.running[i].stop()
+		}
 	}
 	return nil
 }
@@ -93,17 +118,38 @@ func (r *race) warmUp(ctx context.Context, i int) (err error) {
 	return nil
 }
 
-func (r *race) turn(ctx context.Context, i int) error {
-	e := r.entrants[i]
-	t, err := r.running[i].turn(ctx, e.workload, e.workload.turnTime(r.bench.options.seconds))
+// segment is the next of an entrant's turn, which the first opens and the last ends.
+func (r *race) segment(ctx context.Context, i, segments int, last bool) (err error) {
+	if r.under[i] == nil {
+		w := r.entrants[i].workload
+		r.under[i], err = r.running[i].startTurn(ctx, w, w.turnTime(r.bench.options.seconds), segments, len(r.entrants)-1)
+		if err != nil {
+			return err
+		}
+	}
+	m := r.under[i]
+	if err := m.next(ctx); err != nil || !last {
+		return err
+	}
+	t, err := m.tell(ctx)
+	r.endTurn(i)
 	if err == nil {
 		r.lanes[i].turns = append(r.lanes[i].turns, t)
 	}
 	return err
 }
 
+// endTurn closes the connections of a turn that is under way.
+func (r *race) endTurn(i int) {
+	if r.under[i] != nil {
+		r.under[i].load.stop()
+		r.under[i] = nil
+	}
+}
+
 func (r *race) stop() {
-	for _, p := range r.running {
+	for i, p := range r.running {
+		r.endTurn(i)
 		if p != nil {
 			p.stop()
 		}

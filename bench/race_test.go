@@ -10,11 +10,12 @@ import (
 	"time"
 )
 
-// TestRace: everybody takes as many turns, one that fails is out, and the others go on.
+// TestRace: everybody takes as many turns, each in segments, one that fails is out, and the others go on.
 func TestRace(t *testing.T) {
 	onLinux(t)
-	b := &bench{site: &site{}, options: options{seconds: .02}, shown: &progress{}}
+	b := &bench{site: &site{}, options: options{seconds: .06}, shown: &progress{}}
 	w, _ := workloadNamed("W1")
+	w.segments = 3
 	missing := errors.New("not there")
 	wrong, _ := workloadNamed("W1")
 	wrong.name = "W99"
@@ -39,6 +40,9 @@ func TestRace(t *testing.T) {
 	f(1, 0, "start: not there")
 	f(2, 2, "")
 	f(3, 0, `no workload "W99"`)
+	if one := lanes[2].turns[0]; !(one[rate] > 0 && one[cpu] > 0 && one[mallocs] > 0 && one[mallocs] < 1000) {
+		t.Errorf("got the turn %v", one)
+	}
 	if !errors.Is(lanes[1].err, missing) || b.shown.done != 8 {
 		t.Errorf("got error %v and %d turns shown, want %v and 8", lanes[1].err, b.shown.done, missing)
 	}

@@ -18,11 +18,12 @@ type workload struct {
 	events      int // the answer is a stream of so many events; 0: plain, with its length
 	connections int
 
-	apart time.Duration // between two events, each of which says when it was sent; 0: back to back
-	delay time.Duration // how long the upstream takes
-	rate  int           // requests a second, sent when the clock says so; 0: each connection's when it has its answer
-	least time.Duration // of a turn, whatever -seconds says
-	cut   int           // turns are so many times as many, and as much shorter: for what is told as a difference; 0: as they are
+	apart    time.Duration // between two events, each of which says when it was sent; 0: back to back
+	delay    time.Duration // how long the upstream takes
+	rate     int           // requests a second, sent when the clock says so; 0: each connection's when it has its answer
+	least    time.Duration // of a turn, whatever -seconds says
+	segments int           // a turn is in so many, between which the others have theirs; not with a rate; 0: in one
+	often    int           // there are so many times as many turns, for what is told as a difference; 0: as many
 
 	fields bool // those of an SDK and of an LLM provider, on top of what every request and answer has
 
@@ -61,7 +62,10 @@ var workloads = []workload{
 		name: "W8", does: "open loop, 5,000 requests/s, upstream takes 1.5 s, 10 KB answer", method: http.MethodPost, bodyBytes: 1 << 10,
 		answerBytes: 10 << 10, connections: 9000, delay: 1500 * time.Millisecond, rate: 5000, least: 2500 * time.Millisecond, held: true,
 	},
-	{name: "W9", does: "W2, through plugins", method: http.MethodPost, bodyBytes: 1 << 10, answerBytes: 1 << 10, connections: 64, cut: 4},
+	{
+		name: "W9", does: "W2, through plugins", method: http.MethodPost, bodyBytes: 1 << 10, answerBytes: 1 << 10, connections: 64,
+		segments: 20, often: 4,
+	},
 }
 
 // pluginWorkload is the one whose peers are edge with plugins.
@@ -97,11 +101,11 @@ func workloadNamed(name string) (workload, bool) {
 func (w workload) path() string { return "/" + strings.ToLower(w.name) }
 
 // rounds is how many there are when the flags say so many.
-func (w workload) rounds(wanted int) int { return wanted * max(w.cut, 1) }
+func (w workload) rounds(wanted int) int { return wanted * max(w.often, 1) }
 
 // turnTime is how long a turn is when the flags say so.
 func (w workload) turnTime(seconds float64) time.Duration {
-	return max(time.Duration(seconds*float64(time.Second))/time.Duration(max(w.cut, 1)), w.least)
+	return max(time.Duration(seconds*float64(time.Second)), w.least)
 }
 
 // openFiles is what a proxy needs: its clients' connections, one to the upstream for each request in flight, and some
