@@ -25,7 +25,7 @@ func TestGuestGo(t *testing.T) {
 
 // TestGuestGoDeep: what is deep in a program is not deep in the room. encoding/json takes 10,000 arrays in arrays.
 func TestGuestGoDeep(t *testing.T) {
-	g := start(t, wazero.NewRuntimeConfigCompiler(), goGuest(t), &options{refill: Refill, room: Room})
+	g := start(t, wazero.NewRuntimeConfig(), goGuest(t), &options{refill: Refill, room: Room})
 	if got := g.call(t, "nested", 9_999); got != "[9999]" {
 		t.Errorf("got %s", got)
 	}

@@ -65,7 +65,7 @@ func trapsSoon(t *testing.T, g guest, done <-chan error) {
 func TestInterrupt(t *testing.T) {
 	for name, module := range runaways() {
 		t.Run(name, func(t *testing.T) {
-			g := start(t, wazero.NewRuntimeConfigCompiler(), module, &options{refill: Refill, room: Room})
+			g := start(t, wazero.NewRuntimeConfig(), module, &options{refill: Refill, room: Room})
 			trapsSoon(t, g, g.background("f", 1))
 		})
 		// The interpreter reads globals in Go, where a flag set from aside is a race: it is set before.
@@ -89,7 +89,7 @@ func TestInterrupt(t *testing.T) {
 func TestCollectorProceeds(t *testing.T) {
 	for name, module := range runaways() {
 		t.Run(name, func(t *testing.T) {
-			g := start(t, wazero.NewRuntimeConfigCompiler(), module, &options{refill: Refill, room: Room})
+			g := start(t, wazero.NewRuntimeConfig(), module, &options{refill: Refill, room: Room})
 			done := g.background("f", 1)
 			time.Sleep(time.Millisecond)
 			for range 3 {
@@ -117,7 +117,7 @@ func TestRecursion(t *testing.T) {
 			sec(secCode, vec(fn(plusOne, opReturnCall, 1), fn(plusOne, opCall, 0, opI32Const, 1, opI32Add)))),
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := start(t, wazero.NewRuntimeConfigCompiler(), module, &options{refill: Refill, room: Room})
+			g := start(t, wazero.NewRuntimeConfig(), module, &options{refill: Refill, room: Room})
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			_, err := g.ExportedFunction("f").Call(t.Context(), 1)
