@@ -70,6 +70,9 @@ func TestLoadRefuses(t *testing.T) {
 		"env.host (i64) -> (), which here is (i32) -> i32", "elsewhere.f")
 	f("invalid code", Config{Module: source{funcs: []function{{name: "f", signature: ":i"}}}.bytes()}, Binding{}, "compile: ")
 	f("malformed code", Config{Module: source{funcs: []function{{name: "f", signature: ":", code: asm(opBlock)}}}.bytes()}, Binding{})
+	f("an index that is no int of 32 bits", Config{Module: source{funcs: []function{{
+		name: "f", signature: ":", code: []byte{opBr, 0xff, 0xff, 0xff, 0xff, 0x0f},
+	}}}.bytes()}, Binding{}, "compile: ")
 	f("no sense", Config{Module: small, Deadline: "soon"}, Binding{}, `"soon", want rewrite`)
 	f("no memory allowed", Config{Module: small, MemoryLimit: 5}, Binding{}, "memory limit: got 5")
 	f("negative time", Config{Module: small, Timeout: -1}, Binding{}, "timeouts: got -1ns")

@@ -96,11 +96,13 @@ func (w *world) instantiate(binary []byte) (api.Module, error) {
 		}
 		binary, hasStart = rewritten.Module, rewritten.HasStart
 	}
-	compiled, err := w.rt.CompileModule(w.ctx, binary)
+	compiled, err := compile(w.ctx, w.rt, binary)
 	if err != nil {
 		return nil, err
 	}
-	m, err := w.rt.InstantiateModule(w.ctx, compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	m, err := tried(func() (api.Module, error) {
+		return w.rt.InstantiateModule(w.ctx, compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	})
 	if err == nil && hasStart {
 		if _, err = m.ExportedFunction(StartExport).Call(w.ctx); err != nil {
 			err = fmt.Errorf("start function[%s] failed: %w", m.ExportedFunction(StartExport).Definition().DebugName(), err)
