@@ -122,10 +122,11 @@ func TestRecursion(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			_, err := g.ExportedFunction("f").Call(t.Context(), 1)
 			runtime.ReadMemStats(&after)
-			if err == nil || !strings.Contains(err.Error(), "unreachable") {
+			overflown := err != nil && !compiles && strings.Contains(err.Error(), "stack overflow")
+			if !overflown && (err == nil || !strings.Contains(err.Error(), "unreachable")) {
 				t.Fatalf("got %v", err)
 			}
-			if room := int32(g.ExportedGlobal(RoomExport).Get()); room >= 0 {
+			if room := int32(g.ExportedGlobal(RoomExport).Get()); room >= 0 && !overflown {
 				t.Errorf("%d of the room is left", room)
 			}
 			if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 48 {

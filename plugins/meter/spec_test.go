@@ -250,10 +250,14 @@ func firstDifference(a, b []string) int {
 	return -1
 }
 
-// engines are those that wazero has here: it compiles for amd64 and arm64 only.
+// compiles says that wazero has a compiler for this machine, and not its interpreter alone, which bounds recursion itself: at
+// 2000 frames.
+const compiles = runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64"
+
+// engines are those that wazero has here.
 func engines() map[string]wazero.RuntimeConfig {
 	all := map[string]wazero.RuntimeConfig{"interpreter": wazero.NewRuntimeConfigInterpreter()}
-	if runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64" {
+	if compiles {
 		all["compiler"] = wazero.NewRuntimeConfigCompiler()
 	}
 	return all
