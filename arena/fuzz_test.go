@@ -2,6 +2,7 @@ package arena
 
 import (
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 )
@@ -82,7 +83,7 @@ func (m *model) give(p *int) {
 func (m *model) stats() Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	st := Stats{Overflows: uint64(m.overflows), OverflowsInUse: len(m.lent), SlotBytes: 8}
+	st := Stats{Overflows: uint64(m.overflows), OverflowsInUse: len(m.lent), SlotBytes: strconv.IntSize / 8}
 	for _, s := range m.slabs {
 		st.InUse += s.lent
 		if !s.retired {

@@ -136,7 +136,7 @@ func (i *Instance) begin(ctx context.Context) error {
 		i.watch.strike = i.cancel
 		defer i.startWatch(ctx)()
 	}
-	guest, err := m.runtime.InstantiateModule(i.ctx, m.compiled, i.wasiConfig())
+	guest, err := tried(func() (api.Module, error) { return m.runtime.InstantiateModule(i.ctx, m.compiled, i.wasiConfig()) })
 	if err != nil {
 		return i.end("instantiate", err)
 	}

@@ -243,6 +243,14 @@ func TestUnits(t *testing.T) {
 	}
 }
 
+// interpreted is n where wazero has no compiler for the machine, since its interpreter allocates, and 0 elsewhere.
+func interpreted(n float64) float64 {
+	if runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64" {
+		return 0
+	}
+	return n
+}
+
 func TestCallsDoNotAllocate(t *testing.T) {
 	h := newHost(t)
 	for _, deadline := range []Deadline{DeadlineRewrite, DeadlineNone} {
@@ -256,19 +264,19 @@ func TestCallsDoNotAllocate(t *testing.T) {
 		}))
 		host, stack := i.Function("host"), make([]uint64, 1)
 		mustInvoke(t, i, "add", 1, 2)
-		f := func(name string, call func()) {
+		f := func(name string, want float64, call func()) {
 			t.Helper()
-			if n := testing.AllocsPerRun(1000, call); n != 0 {
-				t.Errorf("%s, %s: %v allocations, want 0", deadline, name, n)
+			if n := testing.AllocsPerRun(1000, call); n != want {
+				t.Errorf("%s, %s: %v allocations, want %v", deadline, name, n, want)
 			}
 		}
-		f("call", func() {
+		f("call", interpreted(3), func() {
 			i.SetRequest("r1")
 			i.Within(time.Second)
 			if err := i.Call(host, stack); err != nil {
 				t.Error(err)
 			}
 		})
-		f("log that is off", func() { i.Log(slog.LevelInfo, line) })
+		f("log that is off", 0, func() { i.Log(slog.LevelInfo, line) })
 	}
 }

@@ -139,12 +139,25 @@ func (h *Host) buildWith(ctx context.Context, cache wazero.CompilationCache, m *
 	if err := checkImports(m.info, rt); err != nil {
 		return err
 	}
-	compiled, err := rt.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), code)
+	compiled, err := tried(func() (wazero.CompiledModule, error) {
+		return rt.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), code)
+	})
 	if err != nil {
 		return fmt.Errorf("compile: %w", err)
 	}
 	m.runtime, m.compiled = rt, compiled
 	return nil
+}
+
+// tried is what a call of wazero's returns. Where an int has 32 bits and does not hold what a malformed module says, an index
+// in its code or the offset of an element, wazero panics; no module may end the process.
+func tried[T any](call func() (T, error)) (_ T, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("wazero panicked: %v", v)
+		}
+	}()
+	return call()
 }
 
 // checkExports names all exports that are missing or of the wrong type.

@@ -70,6 +70,9 @@ func TestLoadRefuses(t *testing.T) {
 		"env.host (i64) -> (), which here is (i32) -> i32", "elsewhere.f")
 	f("invalid code", Config{Module: source{funcs: []function{{name: "f", signature: ":i"}}}.bytes()}, Binding{}, "compile: ")
 	f("malformed code", Config{Module: source{funcs: []function{{name: "f", signature: ":", code: asm(opBlock)}}}.bytes()}, Binding{})
+	f("an index that is no int of 32 bits", Config{Module: source{funcs: []function{{
+		name: "f", signature: ":", code: []byte{opBr, 0xff, 0xff, 0xff, 0xff, 0x0f},
+	}}}.bytes()}, Binding{}, "compile: ")
 	f("no sense", Config{Module: small, Deadline: "soon"}, Binding{}, `"soon", want rewrite`)
 	f("no memory allowed", Config{Module: small, MemoryLimit: 5}, Binding{}, "memory limit: got 5")
 	f("negative time", Config{Module: small, Timeout: -1}, Binding{}, "timeouts: got -1ns")
@@ -234,6 +237,12 @@ func TestCacheDir(t *testing.T) {
 	}
 	run(dir)
 	compiled := files()
+	if interpreted(1) > 0 { // there is nothing to keep
+		if len(compiled) > 0 || log.Len() > 0 {
+			t.Errorf("cache holds %v, log %q; want nothing and silence", compiled, log.String())
+		}
+		return
+	}
 	if len(compiled) != 1 || log.Len() > 0 {
 		t.Fatalf("cache holds %v, log %q; want one file and silence", compiled, log.String())
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -86,6 +87,14 @@ func stamped(tb testing.TB, content string, module []byte, plugins int, phases .
 	}
 }
 
+// interpreted is n where wazero has no compiler for the machine, since its interpreter allocates, and 0 elsewhere.
+func interpreted(n float64) float64 {
+	if runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64" {
+		return 0
+	}
+	return n
+}
+
 // Plugins cost a request no allocation: neither one that sets a field nor one that sees the answer, too.
 func TestPluginsAllocateNothing(t *testing.T) {
 	measure := func(content string, module []byte, plugins int, phases ...string) float64 {
@@ -107,8 +116,12 @@ func TestPluginsAllocateNothing(t *testing.T) {
 		for abi, module := range map[string][]byte{"http-wasm": StampGuest(), "Proxy-Wasm": FilterGuest()} {
 			for _, plugins := range []int{1, 5, 8} {
 				for _, phases := range [][]string{{phaseRequest}, {phaseRequest, phaseResponse}} {
-					if got := measure(content, module, plugins, phases...); got != without {
-						t.Errorf("%d bytes, %d plugins of %s, phases %v: %v allocations a request, %v without", len(content), plugins, abi, phases, got, without)
+					each := 2.0
+					if abi == "http-wasm" {
+						each = float64(1 + len(phases))
+					}
+					if got, want := measure(content, module, plugins, phases...), without+interpreted(each*float64(plugins)); got != want {
+						t.Errorf("%d bytes, %d plugins of %s, phases %v: %v allocations a request, want %v", len(content), plugins, abi, phases, got, want)
 					}
 				}
 			}

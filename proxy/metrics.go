@@ -17,6 +17,7 @@ import (
 
 	"github.com/edge-proxy/edge/arena"
 	"github.com/edge-proxy/edge/limiter"
+	"github.com/edge-proxy/edge/proxy/socket"
 )
 
 // providerStats are what the requests of one provider count in. They outlive generations.
@@ -315,6 +316,14 @@ var families = []family{
 	{
 		"edge_buffered_limit_bytes", "gauge", "", "The most that edge_buffered_bytes may be: max_buffered_mb.",
 		func(_ *Proxy, s *snapshot) { s.gauge("", int64(s.config.MaxBuffered)) },
+	},
+	{
+		"edge_pipes_in_use", "gauge", "", "Pipes in the kernel that long content is passing through, 256 KiB each at most, of the whole process: 0 but on Linux.",
+		func(_ *Proxy, s *snapshot) { s.gauge("", int64(socket.PipesInUse())) },
+	},
+	{
+		"edge_pipes_limit", "gauge", "", "The most that edge_pipes_in_use may be: 64. Content that finds none goes through memory.",
+		func(_ *Proxy, s *snapshot) { s.gauge("", socket.MostPipes) },
 	},
 	{
 		"edge_upgraded_connections", "gauge", "", "Upgraded connections (WebSocket) that are open.",

@@ -95,7 +95,6 @@ func (x *exchange) pass(content piped, buffer *copyBuffer) (bool, error) {
 
 // move is copyBody with a pipe for a buffer.
 func (x *exchange) move(content piped, pipe *socket.Pipe, p *passage) error {
-	x.done = false
 	for {
 		if err := x.watchAnswer(deadlineIdle, x.idleTimeout()); err != nil {
 			return err

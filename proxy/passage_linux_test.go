@@ -312,6 +312,20 @@ func TestPassageThatBreaksOffIsNeverCompleted(t *testing.T) {
 	f("upstream_timeout", 1<<20, untilClosed, func(_ *proxy.Config, p *proxy.Provider) { p.StreamIdleTimeout = time.Second })
 }
 
+// A pipe counts as in use for as long as content is held up in it.
+func TestPipesInUseAreShown(t *testing.T) {
+	e, _, content := passing(t, 20<<20, untilClosed)
+	if used, most := e.sum("edge_pipes_in_use"), e.sum("edge_pipes_limit"); used < 1 || used > most || most != socket.MostPipes {
+		t.Errorf("got %v pipes of at most %v, want 1 or more of %d", used, most, socket.MostPipes)
+	}
+	if got, err := io.ReadAll(content); err != nil || len(got) != 20<<20 {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+	if !settles(5*time.Second, func() bool { return e.sum("edge_pipes_in_use") == 0 }) {
+		t.Errorf("%v pipes are in use after the answer", e.sum("edge_pipes_in_use"))
+	}
+}
+
 // A caller that takes nothing of a passing answer, or leaves it, ends it, and the provider's connection.
 func TestPassageNobodyTakes(t *testing.T) {
 	f := func(leave bool, change ...func(*proxy.Config, *proxy.Provider)) {

@@ -108,7 +108,7 @@ func (x *exchange) copyBody(a *upstream.Response, of content, control *http.Resp
 			if err := x.watchAnswer(deadlineWrite, x.gen.config.WriteTimeout); err != nil {
 				return err
 			}
-			if err := x.send(piece, readErr == nil, control); err != nil {
+			if err := x.send(piece, of, readErr == nil, control); err != nil {
 				return x.writing(err)
 			}
 			if x.usage.state == usageReading {
@@ -131,7 +131,7 @@ func (x *exchange) copyBody(a *upstream.Response, of content, control *http.Resp
 }
 
 // send writes a piece to the caller. If more is to come it is flushed; at the end net/http does that by itself.
-func (x *exchange) send(piece []byte, more bool, control *http.ResponseController) error {
+func (x *exchange) send(piece []byte, of content, more bool, control *http.ResponseController) error {
 	if x.alive != nil {
 		x.alive.mu.Lock()
 		defer x.alive.mu.Unlock()
@@ -139,7 +139,7 @@ func (x *exchange) send(piece []byte, more bool, control *http.ResponseControlle
 	}
 	written, err := x.w.Write(piece)
 	x.sent += int64(written)
-	x.done = bytes.HasSuffix(bytes.TrimRight(piece, "\r\n"), []byte("data: [DONE]"))
+	x.done = of.events && bytes.HasSuffix(bytes.TrimRight(piece, "\r\n"), []byte("data: [DONE]"))
 	if err == nil && more && x.sent != x.answer.Length {
 		err = control.Flush()
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -12,7 +13,7 @@ import (
 // What follows reads RESP, the protocol of Redis, as far as it must be read to cut one command or reply from the next:
 // https://redis.io/docs/latest/develop/reference/protocol-spec/. No HELLO is ever sent, so all is RESP2.
 
-const maxRESPNumber = 1 << 31 // of a length or a count
+const maxRESPNumber = math.MaxInt32 // of a length or a count; an int of any machine holds it
 
 var errRESP = errors.New("not the protocol of Redis")
 
@@ -29,7 +30,7 @@ func respCommands(query []byte) (count int, refused string, err error) {
 		query = rest
 		for n := range args {
 			size, rest, err := respNumber(query, '$')
-			if err != nil || size < 0 || len(rest) < size+2 || rest[size] != '\r' || rest[size+1] != '\n' {
+			if err != nil || size < 0 || len(rest)-2 < size || rest[size] != '\r' || rest[size+1] != '\n' {
 				return 0, "", errRESP
 			}
 			word := rest[:size]

@@ -40,6 +40,21 @@ func FuzzReplyReader(f *testing.F) {
 	})
 }
 
+// A number that no int of 32 bits holds, or that would not with what is added to it, is an error on every machine.
+func TestRESPNumbersThatDoNotFit(t *testing.T) {
+	for _, number := range []string{"2147483646", "2147483647", "2147483648", "4294967296", "4294967297", "9223372036854775807", "9223372036854775808", "-2147483648"} {
+		for _, query := range []string{"*1\r\n$" + number + "\r\nx\r\n", "*" + number + "\r\n$1\r\nx\r\n"} {
+			if count, _, err := respCommands([]byte(query)); err == nil {
+				t.Errorf("%q: %d commands", query, count)
+			}
+			r := &replyReader{from: bufio.NewReader(strings.NewReader(query)), most: 1 << 10}
+			if reply, err := r.next(1); err == nil {
+				t.Errorf("%q: got the reply %q", query, reply)
+			}
+		}
+	}
+}
+
 // FuzzRESPCommands reads what guests send.
 func FuzzRESPCommands(f *testing.F) {
 	f.Add(respCommand("GET", "a"))

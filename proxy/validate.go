@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"maps"
+	"math"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -37,6 +38,15 @@ func (e *ConfigError) Error() string {
 	return "proxy: config: " + strings.Join(lines, "; ")
 }
 
+// narrowPool is the largest initial_pool_size where addresses have 32 bits, for an arena of 1 GiB: a process has 2 to 4 GiB of
+// them, and dies when it wants more. Elsewhere its range is enough.
+func narrowPool() int {
+	if strconv.IntSize > 32 {
+		return math.MaxInt
+	}
+	return int(1<<30/ArenaBytes(1000)) * 1000
+}
+
 // Validate returns nil or a *ConfigError with every fault.
 func (c Config) Validate() error {
 	faults := rangeFaults("", reflect.ValueOf(c))
@@ -46,6 +56,9 @@ func (c Config) Validate() error {
 				faults = append(faults, Fault{fmt.Sprintf("client.trusted_proxies[%d]", i), strconv.Quote(network), "a network such as 10.0.0.0/8 or an address"})
 			}
 		}
+	}
+	if most := narrowPool(); c.InitialPoolSize > most && c.InitialPoolSize <= 1_000_000 {
+		faults = append(faults, Fault{"client.initial_pool_size", strconv.Itoa(c.InitialPoolSize), fmt.Sprintf("1 to %d on a system of 32 bits", most)})
 	}
 	if c.Takeover && !watchesUnread {
 		faults = append(faults, Fault{"client.takeover", "true", "false: on this system Edge cannot see that a caller has left whose connection nobody reads"})

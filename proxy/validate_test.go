@@ -2,7 +2,9 @@ package proxy_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -34,6 +36,13 @@ func TestFaultsOfProvidersAndCallersAreNamed(t *testing.T) {
 			}
 		}
 	}
+	var narrow []string // an arena of 25 GB
+	if strconv.IntSize == 32 {
+		most := 1 << 30 / proxy.ArenaBytes(1000) * 1000
+		narrow = []string{fmt.Sprintf("client.initial_pool_size: got 1000000, want 1 to %d on a system of 32 bits", most)}
+	}
+	f(func(c *proxy.Config, p *proxy.Provider) { c.InitialPoolSize, p.MaxRetries = 1_000_000, 11 },
+		append([]string{"providers.up.network_config.max_retries: got 11, want 0 to 10"}, narrow...)...)
 	const (
 		hidden = "want visible ASCII characters, at least one (the value is not shown)"
 		url    = "want http:// or https:// with a host and perhaps a path, without user, query or fragment (the value is not shown)"

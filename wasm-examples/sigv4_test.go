@@ -231,12 +231,12 @@ func TestSigV4BasePathAndRetries(t *testing.T) {
 	}
 	config := readConfig(t, "aws-sigv4", testCase{config: `{"access_key_id":"` + sigv4Key + `","secret_access_key":"env.TEST_SECRET",
 		"session_token":"a/token==","region":"us-east-1","service":"execute-api","base_path":"/stage%2F1/x/","keep_headers":["X-Amz-Target"]}`})
-	config.Plugins[0]["max_body_mb"] = 1
+	config.Plugins[0]["max_body_mb"], config.Plugins[0]["timeout_ms"] = 1, 10_000 // wazero's interpreter takes its time
 	redact, err := filepath.Abs("redact-json/redact-json.wasm")
 	if err != nil {
 		t.Fatal(err)
 	}
-	config.Plugins = append(config.Plugins, map[string]any{"name": "redact-json", "path": redact, "phases": []string{"request"}})
+	config.Plugins = append(config.Plugins, map[string]any{"name": "redact-json", "path": redact, "phases": []string{"request"}, "timeout_ms": 10_000})
 	edge := start(t, build(t), "aws-sigv4", config, u.URL+"/stage%2F1/x/", "TEST_SECRET="+sigv4Secret,
 		"EDGE_PROVIDERS_DEMO_PLUGINS=redact-json,aws-sigv4", "EDGE_PROVIDERS_DEMO_BASE_URLS="+second.URL+"/stage%2F1/x",
 		"EDGE_PROVIDERS_DEMO_MAX_RETRIES=3", "EDGE_PROVIDERS_DEMO_RETRY_BACKOFF_INITIAL=1")

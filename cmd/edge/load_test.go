@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,10 @@ func loadLines(src sources) (document, provenance, []string) {
 
 func TestLoadReportsFaults(t *testing.T) {
 	const base = `"providers":{"openai":{}}`
+	tooLarge := `got 9999999999, want 1 to 1000000`
+	if strconv.IntSize == 32 { // which is no int there
+		tooLarge = `got "9999999999", want a whole number, 1 to 1000000`
+	}
 	for _, c := range []struct {
 		name, file string
 		environ    environment
@@ -105,7 +110,7 @@ func TestLoadReportsFaults(t *testing.T) {
 		}, []string{
 			`client.drain_delay_in_seconds (EDGE_DRAIN_DELAY): got -1s, want 0s to 1h`,
 			`h2c (EDGE_H2C): got "maybe", want true or false`,
-			`client.initial_pool_size (EDGE_INITIAL_POOL_SIZE): got 9999999999, want 1 to 1000000`,
+			`client.initial_pool_size (EDGE_INITIAL_POOL_SIZE): ` + tooLarge,
 			`client.max_header_kb (EDGE_MAX_HEADER): got "NaN", want a size such as 64MiB or a number of KiB, 1KiB to 16MiB`,
 			`providers.openai.keys[0].value (EDGE_PROVIDERS_OPENAI_API_KEY): want visible ASCII characters, at least one (the value is not shown)`,
 			`providers.openai.network_config.extra_headers (EDGE_PROVIDERS_OPENAI_EXTRA_HEADERS): want strings by name: an object in JSON, name:value separated by commas in a variable (the value is not shown)`,

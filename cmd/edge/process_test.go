@@ -269,7 +269,7 @@ samples:
 // idle waits until everything that was taken is given back.
 func (p *process) idle() {
 	p.t.Helper()
-	for _, name := range []string{"edge_in_flight", "edge_waiting", "edge_blocked", "edge_arena_slots_in_use", "edge_buffered_bytes", "edge_upgraded_connections"} {
+	for _, name := range []string{"edge_in_flight", "edge_waiting", "edge_blocked", "edge_arena_slots_in_use", "edge_buffered_bytes", "edge_pipes_in_use", "edge_upgraded_connections"} {
 		until(p.t, name+" is 0", func() bool { return p.metric(name) == 0 })
 	}
 }

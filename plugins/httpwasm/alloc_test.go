@@ -2,6 +2,7 @@ package httpwasm
 
 import (
 	"context"
+	"runtime"
 	"testing"
 
 	"github.com/edge-proxy/edge/plugins"
@@ -23,6 +24,14 @@ func (s *single) Add(name, value string)  { s.name, s.value = name, value }
 func (s *single) Del(string)              {}
 func (c *constant) Fields(k Kind) Fields  { return &c.header[k] }
 
+// interpreted is n where wazero has no compiler for the machine, since its interpreter allocates, and 0 elsewhere.
+func interpreted(n float64) float64 {
+	if runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64" {
+		return 0
+	}
+	return n
+}
+
 // stamp is one exchange through the plugin.
 func stamp(p *Plugin, c *Call, x Exchange) error {
 	if _, err := c.Request(context.Background(), p, x); err != nil {
@@ -39,8 +48,8 @@ func TestConstantHeaderIsFree(t *testing.T) {
 		if err := stamp(p, &c, x); err != nil {
 			t.Fatal(err)
 		}
-	}); n != 0 {
-		t.Errorf("%v allocations, want 0", n)
+	}); n != interpreted(4) {
+		t.Errorf("%v allocations, want %v", n, interpreted(4))
 	}
 	if x.header[RequestHeader] != (single{"X-Stamp", "edge"}) || x.header[ResponseHeader] != (single{"X-Stamp", "edge"}) {
 		t.Errorf("got %v", x.header)
@@ -62,8 +71,8 @@ func TestReadingIsFree(t *testing.T) {
 		if err := stamp(p, &c, x); err != nil {
 			t.Fatal(err)
 		}
-	}); n != 0 {
-		t.Errorf("%v allocations, want 0", n)
+	}); n != interpreted(15) {
+		t.Errorf("%v allocations, want %v", n, interpreted(15))
 	}
 }
 

@@ -68,7 +68,7 @@ func getHeaderNames(g *guest, mem api.Memory, stack []uint64) {
 	for _, name := range names {
 		size += len(name) + 1
 	}
-	if size <= int(uint32(stack[2])) {
+	if uint64(size) <= uint64(uint32(stack[2])) {
 		into := g.read(mem, "buf", stack[1], uint64(size))
 		for _, name := range names {
 			for i := range len(name) {
@@ -99,7 +99,7 @@ func getHeaderValues(g *guest, mem api.Memory, stack []uint64) {
 			count, size, found = count+1, size+len(value)+1, n
 		}
 	}
-	if count > 0 && size <= int(uint32(stack[4])) {
+	if count > 0 && uint64(size) <= uint64(uint32(stack[4])) {
 		// From here on the guest's name is not looked at: it may lie where the values go.
 		into := g.read(mem, "buf", stack[3], uint64(size))
 		for i := range fields.Len() {

@@ -58,7 +58,7 @@ func TestCorpus(t *testing.T) {
 	corpus(t, func(name string, module []byte) {
 		all++
 		rewritten, rerr := rewrite(module, options{refill: 3, room: Room})
-		c, err := rt.CompileModule(ctx, module)
+		c, err := compile(ctx, rt, module)
 		if err != nil {
 			return
 		}
@@ -73,7 +73,7 @@ func TestCorpus(t *testing.T) {
 			t.Logf("%s: %v", name, rerr)
 			return
 		}
-		c, err = rt.CompileModule(ctx, rewritten.Module)
+		c, err = compile(ctx, rt, rewritten.Module)
 		if err != nil {
 			t.Errorf("%s: valid before, not after: %v", name, err)
 			return

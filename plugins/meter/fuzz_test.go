@@ -26,7 +26,7 @@ func FuzzRewrite(f *testing.F) {
 	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(allFeatures))
 	f.Cleanup(func() { rt.Close(ctx) })
 	valid := func(module []byte) error {
-		compiled, err := rt.CompileModule(ctx, module)
+		compiled, err := compile(ctx, rt, module)
 		if err == nil {
 			compiled.Close(ctx)
 		}

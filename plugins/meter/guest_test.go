@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -74,6 +75,22 @@ func cGuest(tb testing.TB, modern bool) []byte {
 		build(tb, nil, "wasm-ld") // skips or fails
 	}
 	return build(tb, nil, "clang", append(flags, "-o")...)
+}
+
+// tried is what a call of wazero's returns, which panics where an int has 32 bits and does not hold what a module says.
+func tried[T any](call func() (T, error)) (_ T, err error) {
+	defer func() {
+		if v := recover(); v != nil && strconv.IntSize == 32 {
+			err = fmt.Errorf("wazero panicked: %v", v)
+		} else if v != nil {
+			panic(v)
+		}
+	}()
+	return call()
+}
+
+func compile(ctx context.Context, rt wazero.Runtime, module []byte) (wazero.CompiledModule, error) {
+	return tried(func() (wazero.CompiledModule, error) { return rt.CompileModule(ctx, module) })
 }
 
 // guest is an instance of a module.

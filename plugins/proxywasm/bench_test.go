@@ -1,6 +1,7 @@
 package proxywasm
 
 import (
+	"runtime"
 	"testing"
 
 	"github.com/edge-proxy/edge/plugins"
@@ -31,6 +32,14 @@ func visit(s *Stream, p *Plugin, x Exchange) error {
 	return err
 }
 
+// interpreted is n where wazero has no compiler for the machine, since its interpreter allocates, and 0 elsewhere.
+func interpreted(n float64) float64 {
+	if runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64" {
+		return 0
+	}
+	return n
+}
+
 // TestVisitAllocatesNothing: a stream, one header set, all of its callbacks.
 func TestVisitAllocatesNothing(t *testing.T) {
 	p := load(t, oneHeader(), plugins.Config{}, Options{})
@@ -40,8 +49,8 @@ func TestVisitAllocatesNothing(t *testing.T) {
 		if err := visit(&s, p, x); err != nil {
 			t.Fatal(err)
 		}
-	}); n != 0 {
-		t.Errorf("%v allocations", n)
+	}); n != interpreted(6) {
+		t.Errorf("%v allocations, want %v", n, interpreted(6))
 	}
 }
 
@@ -74,8 +83,8 @@ func TestReadingAllocatesNothing(t *testing.T) {
 			t.Fatal(err1, err2, err3, err4, v, len(out))
 		}
 		s.Close()
-	}); n != 0 {
-		t.Errorf("%v allocations", n)
+	}); n != interpreted(13) {
+		t.Errorf("%v allocations, want %v", n, interpreted(13))
 	}
 }
 

@@ -2,10 +2,7 @@
 
 package socket
 
-import (
-	"errors"
-	"syscall"
-)
+import "syscall"
 
 // The calls as the race detector wants them, since it has to see the memory that they touch and what they order, and as a
 // 386 has them: there they go through another.
@@ -20,8 +17,7 @@ func peek(fd uintptr, p []byte) (int, syscall.Errno) {
 }
 
 func number(n int, err error) (int, syscall.Errno) {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	if errno, failed := err.(syscall.Errno); failed { //nolint:errorlint // package syscall wraps none, and errors.As allocates
 		return 0, errno
 	}
 	return n, 0

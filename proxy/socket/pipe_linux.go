@@ -8,7 +8,6 @@ import (
 )
 
 const (
-	mostPipes = 64        // in use at a time; each is two descriptors
 	keptPipes = 16        // between two uses
 	pipeBytes = 256 << 10 // of one. The kernel counts pieces of pages, so small segments fill it earlier
 )
@@ -46,7 +45,7 @@ var pipes struct {
 func TakePipe() *Pipe {
 	pipes.mu.Lock()
 	defer pipes.mu.Unlock()
-	if pipes.inUse == mostPipes || pipes.useless {
+	if pipes.inUse == MostPipes || pipes.useless {
 		return nil
 	}
 	if n := len(pipes.kept); n > 0 {
