@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -57,7 +58,7 @@ func (s slowly) begin(t *testing.T) (*edge, io.ReadCloser) {
 		_, _ = w.Write(random(s.length))
 	})
 	c := one(up, func(c *proxy.Config, p *proxy.Provider) {
-		c.WriteTimeout = slowTimeout
+		c.WriteTimeout, c.Logger = slowTimeout, slog.New(slog.DiscardHandler)
 		if s.filtered {
 			around(script(t, "look", "q: log x"))(c, p)
 		}
