@@ -54,7 +54,9 @@ func (x *exchange) gather() error {
 		b.lying.pipe = socket.TakePipe()
 	}
 	defer b.lying.dry()
-	for first := true; !b.whole.Load() && (first || x.conn.in.holds(x.conn.raw) >= b.declared-b.read); first = false {
+	// While the kernel holds anything a Read does not wait: for what it gives is there, or is the byte that net/http's read
+	// in the background has taken. That one comes by itself, so a look for all that is left would miss the rest.
+	for first := true; !b.whole.Load() && (first || x.conn.in.holds(x.conn.raw) > 0); first = false {
 		room, err := b.room()
 		if err != nil {
 			return err

@@ -364,12 +364,12 @@ func (r *bodyReader) WriteTo(w io.Writer) (sent int64, err error) {
 	if b.kept() {
 		return sent, nil
 	}
-	slot := b.p.longs.Take(b.hint)
-	defer slot.Give()
+	buffer := b.p.spareBuffer(b.hint)
+	defer buffer.give()
 	for {
-		n, err := b.take(slot.P()[:])
+		n, err := b.take(buffer.bytes)
 		if n > 0 {
-			written, failed := w.Write(slot.P()[:n])
+			written, failed := w.Write(buffer.bytes[:n])
 			sent += int64(written)
 			if failed != nil {
 				return sent, failed
@@ -382,6 +382,18 @@ func (r *bodyReader) WriteTo(w io.Writer) (sent int64, err error) {
 			return sent, err
 		}
 	}
+}
+
+// spareBuffer is what content goes through that its caller has yet to send: a long block if one can be spared, else a slot.
+// That is more system calls, but uploads must not take 128 KiB of the heap's each when there are many.
+func (p *Proxy) spareBuffer(hint uint32) (b copyBuffer) {
+	if long, free := p.longs.TryTake(hint); free {
+		b.long, b.bytes = long, long.P()[:]
+		return b
+	}
+	b.slot = p.bodies.Take(hint)
+	b.bytes = b.slot.P()[:]
+	return b
 }
 
 // share keeps the body for another user, unless r was closed.

@@ -57,6 +57,7 @@ type exchange struct {
 	waited time.Duration // for place and permit
 
 	clock  clock       // read and fired by the sweeper
+	slow   [2]progress // of the write that clock is for, and of a comment's; the sweeper's
 	tunnel atomic.Bool // the connection was upgraded; read by the sweeper
 
 	attempts int // made so far

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"net/http"
 
 	"github.com/edge-proxy/edge/limiter"
 )
@@ -56,6 +57,12 @@ func (p *Proxy) Unsettled() (left []string) {
 		note("inside", name, q.inside.Load())
 	}
 	return left
+}
+
+// Unread is how much of r's connection the kernel holds; 0 where it does not tell.
+func Unread(r *http.Request) int64 {
+	c := connectionOf(r)
+	return c.in.holds(c.raw)
 }
 
 // SmallGuest is a module of a few bytes that lets every request go on.

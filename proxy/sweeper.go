@@ -139,6 +139,7 @@ func (s *sweeper) sweepShard(shard *sweepShard, at uint64, everybody bool) (coun
 	defer shard.mu.Unlock()
 	for x := shard.first; x != nil; x = x.next {
 		count++
+		x.putOff(at)
 		if what, ok := x.clock.fire(at); ok {
 			x.expire(what)
 			continue
