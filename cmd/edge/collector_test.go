@@ -16,7 +16,7 @@ func TestCollectorLetsLittleGarbagePileUp(t *testing.T) {
 	}
 	f(1, 100)
 	f(100, 100)
-	f(1000, 32)
+	f(1000, 31)
 	f(5000, 6)
 	f(100_000, 5)
 }
