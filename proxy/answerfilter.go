@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"time"
 
 	"github.com/edge-proxy/edge/arena"
 	"github.com/edge-proxy/edge/plugins/proxywasm"
@@ -14,7 +15,9 @@ import (
 func (x *exchange) answerFilter(v *visit) error {
 	a, wants := &x.answer, v.plugin.wants
 	end := a.Length == 0 || bodyless(x.method(), a.Status) || a.Upgraded != nil
+	began := time.Now()
 	verdict, err := v.stream.ResponseHeaders(end)
+	v.plugin.stats.duration[1].Update(time.Since(began).Seconds())
 	passes := err == nil && verdict == proxywasm.Continue
 	if passes && (end || !wants.ResponseBody && !wants.ResponseTrailers) {
 		return nil

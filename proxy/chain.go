@@ -173,11 +173,7 @@ func (x *exchange) endLap(v *visit) {
 // show runs the request phase of a visit.
 func (x *exchange) show(v *visit) error {
 	if v.plugin.filter != nil {
-		err := x.meetFilter(v)
-		if v.stream != nil && v.plugin.requests {
-			x.endLap(v)
-		}
-		return err
+		return x.meetFilter(v)
 	}
 	if err := x.instance(v); err != nil {
 		return err
@@ -353,9 +349,7 @@ func (x *exchange) filterBack(v *visit) {
 	if v.plugin.config.OnError == onErrorSkip {
 		before = x.mark()
 	}
-	began := time.Now()
 	err := x.answerFilter(v)
-	v.plugin.stats.duration[1].Update(time.Since(began).Seconds())
 	if err == nil {
 		before.drop()
 		return

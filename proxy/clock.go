@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// clock is the one deadline that an exchange has at a time. The handler's goroutine sets it, the sweeper
-// fires it.
+// clock is the one deadline that an exchange has at a time. The handler's goroutine sets it, the sweeper fires it, or puts it
+// off: see progress.
 //
 //	word | deadline, µs since the process began, 61 bits | what for, 3 bits |      0 = none
 //
@@ -17,12 +17,13 @@ import (
 //	C2  After fired, set and stop report it and nothing else is ever in the word.
 //
 // Hazard (a stage that ended just before it was fired): the sweeper swaps only the very word that it found
-// expired, so a deadline that the handler has replaced cannot fire.
+// expired, so a deadline that the handler has replaced cannot fire, nor be put off. A word may be set anew to what it was
+// within one sweep; it is the same deadline then.
 //
 // Memory order: the sweeper cancels the exchange's context after its swap; the handler learns the cause from
 // the context, whose own lock orders the two.
 //
-// Progress: set and stop are wait-free but for lost swaps against one firing.
+// Progress: set and stop are wait-free but for swaps lost to the sweeper, which makes two at most between sweeps.
 type clock struct{ word atomic.Uint64 }
 
 type deadline uint8
@@ -125,9 +126,10 @@ func (x *exchange) interruptRead() {
 // abort ends x because of err, wherever its handler is. It is called under the shard's lock.
 func (x *exchange) abort(err error) {
 	x.cancel(err)
-	what := deadline(x.clock.word.Load() & 7)
-	if what == deadlineWrite || what == deadlineTotal || deadline(x.comment.word.Load()&7) == deadlineWrite {
-		x.interrupt(deadlineWrite)
+	for _, c := range [...]*clock{&x.clock, &x.comment} {
+		if what := deadline(c.word.Load() & 7); what == deadlineWrite || what == deadlineTotal {
+			x.interrupt(deadlineWrite)
+		}
 	}
 	x.interruptRead()
 }

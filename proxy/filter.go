@@ -47,30 +47,36 @@ func (x *exchange) meetFilter(v *visit) error {
 	opened, err := x.open(v)
 	if err != nil || !opened {
 		v.stream = nil
+		x.startLap()
 		if errors.Is(err, proxywasm.ErrNoInstance) || errors.Is(err, proxywasm.ErrClosed) || errors.Is(err, errQueueTimeout) {
 			err = worded(errPluginBusy, "no instance of the plugin %s is there", v.plugin.config.Name)
 		}
 		return err
 	}
 	if !v.plugin.requests {
+		x.startLap()
 		return nil
 	}
 	wants := v.plugin.wants
 	if !wants.RequestBody && !wants.RequestTrailers || x.content() == nil {
 		verdict, err := v.stream.RequestHeaders(x.content() == nil)
+		x.endLap(v)
 		if err == nil && (verdict == proxywasm.Paused || verdict == proxywasm.PausedAll) {
 			verdict, err = v.stream.Await(x.ctx, false)
+			x.startLap()
 		}
 		return x.followed(v, verdict, err)
 	}
 	// What is at hand is shown at once, so that its length is known and an answer of the guest's needs no provider.
+	defer x.startLap() // what the caller and the guest's calls take is not the next plugin's time
 	if err := x.hold(); err != nil {
 		return err
 	}
-	x.startLap() // the caller's time is not the plugin's
+	x.startLap() // nor this one's
 	b := x.content()
 	f := &requestFilter{x: x, ctx: x.ctx, stream: v.stream, source: b.reader(), trailers: wants.RequestTrailers}
 	verdict, err := v.stream.RequestHeaders(false)
+	x.endLap(v)
 	if err == nil && verdict == proxywasm.PausedAll {
 		verdict, err = v.stream.Await(x.ctx, false)
 	}

@@ -330,7 +330,7 @@ var families = []family{
 		func(p *Proxy, s *snapshot) { s.gauge("", p.upgraded.Load()) },
 	},
 	{
-		"edge_plugin_duration_seconds", "histogram", "plugin, phase", "What a plugin took of a request: guest and host functions, without the wait for an instance; phase is request or response.",
+		"edge_plugin_duration_seconds", "histogram", "plugin, phase", "What a plugin took of a request: guest and host functions, without the wait for an instance; of a Proxy-Wasm plugin, its callback for the head. phase is request or response.",
 		func(p *Proxy, s *snapshot) { p.sets.plugin.WritePrometheus(s.w) },
 	},
 	{

@@ -6,7 +6,7 @@ package proxy
 // That a Write goes on does not show it. The kernel takes in what it has room for, which may be megabytes, and lets the
 // writer go on only when a third of that is free; net/http and TLS tell nothing before all is written. So the kernel is asked
 // how much the caller's side has acknowledged: once when a write has lasted for a sweep, and again when its deadline passes.
-// A write that does not wait costs nothing.
+// A write that does not wait costs nothing. Who stops just after the first look is given up after twice the time.
 //
 // It is for HTTP/1 on Linux. A stream of HTTP/2 may stand still while others of its connection move, so there a deadline is
 // for a piece, as it is elsewhere.
@@ -14,7 +14,8 @@ package proxy
 // progress is what the sweeper knows of a write that lasts. It is the sweeper's own.
 type progress struct {
 	word  uint64 // of the clock, when it was looked at last
-	taken uint64 // what the caller had taken then, and one; 0: the kernel was not asked
+	asked bool   // the kernel, behind that
+	taken uint64 // what the caller had taken then
 }
 
 // putOff moves the write deadlines of a caller that takes something.
@@ -34,19 +35,19 @@ func (p *progress) putOff(x *exchange, c *clock, at uint64) {
 	case deadline(word&7) != deadlineWrite || x.conn == nil || x.r.ProtoMajor != 1:
 		return
 	case word != p.word: // set since the last sweep
-		p.word, p.taken = word, 0
+		p.word, p.asked = word, false
 		return
-	case p.taken != 0 && word>>3 > at:
+	case p.asked && word>>3 > at:
 		return
 	}
-	taken, known := taken(x.conn.raw)
-	if !known || taken+1 == p.taken {
+	now, known := taken(x.conn.raw)
+	if !known || p.asked && now == p.taken {
 		return
 	}
 	what, until := deadlineWrite, x.p.sweeper.after(x.gen.config.WriteTimeout)
 	if total := x.course.total; !total.IsZero() && moment(total) < until {
 		what, until = deadlineTotal, moment(total)
 	}
-	p.word, p.taken = until<<3|uint64(what), taken+1
+	p.word, p.asked, p.taken = until<<3|uint64(what), true, now
 	c.word.CompareAndSwap(word, p.word)
 }
