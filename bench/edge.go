@@ -66,7 +66,8 @@ func startTakenOver(ctx context.Context, s *site, w workload) (*peer, error) {
 	return setup.start(ctx, s)
 }
 
-// startBusy is the same edge as W9 compares with. Its segments are as short as it takes edge to see that there is much to do.
+// startBusy is edge without plugins as W9 compares with it: its segments are shorter than it takes edge to see that there is
+// much to do.
 func startBusy(ctx context.Context, s *site, w workload) (*peer, error) {
 	setup := measured(w)
 	setup.processors = true

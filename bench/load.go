@@ -37,7 +37,7 @@ type loadPlan struct {
 	For         time.Duration `json:"for"`  // each segment
 }
 
-// loadResult is what the load says at its end. Every answer counted was right.
+// loadResult is what the load says behind each segment. Every answer counted was right.
 type loadResult struct {
 	Requests int           `json:"requests"`
 	Elapsed  time.Duration `json:"elapsed"` // of all segments, until the last was answered; with a rate, until it was sent

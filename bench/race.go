@@ -55,8 +55,8 @@ func (b *bench) race(ctx context.Context, title string, entrants []entrant, roun
 	return r.lanes, nil
 }
 
-// round has each entrant take a turn. The segments of all turns follow each other; what is in one segment has the machine for
-// itself from its connections on.
+// round has each entrant take a turn. The first segments of all turns come first, then all second ones; while one runs the
+// others' connections stay open and idle.
 func (r *race) round(ctx context.Context, round int, title string) error {
 	segments := 1
 	for _, e := range r.entrants {

@@ -17,7 +17,7 @@ func (x *exchange) answerFilter(v *visit) error {
 	end := a.Length == 0 || bodyless(x.method(), a.Status) || a.Upgraded != nil
 	began := time.Now()
 	verdict, err := v.stream.ResponseHeaders(end)
-	v.plugin.stats.duration[1].Update(time.Since(began).Seconds())
+	v.took(1, began)
 	passes := err == nil && verdict == proxywasm.Continue
 	if passes && (end || !wants.ResponseBody && !wants.ResponseTrailers) {
 		return nil

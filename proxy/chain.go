@@ -35,8 +35,6 @@ type draft struct {
 	visiting int     // the visit whose guest runs
 	phase    string  // of that guest
 
-	lap time.Duration // when the last plugin has ended its request phase, or this one could begin; since processStart
-
 	method  string           // "": the caller's
 	uri     string           // "": the caller's
 	fields  upstream.Fields  // the request's head as route plugins see it; empty without such
@@ -122,7 +120,6 @@ func (x *exchange) lengthText(length int64) string {
 
 // meetAll shows the request to plugins, one after the other, until one has answered it.
 func (x *exchange) meetAll(all []*loadedPlugin, inner bool) error {
-	x.startLap()
 	for _, plugin := range all {
 		if err := x.meet(plugin, inner); err != nil {
 			return err
@@ -159,15 +156,9 @@ func (x *exchange) meet(plugin *loadedPlugin, inner bool) error {
 	return nil
 }
 
-// startLap has the time of the plugin that comes next begin now. A plugin's begins when the one before has ended: one
-// reading of the clock for each, which takes a sixth of what a plugin does that sets a field.
-func (x *exchange) startLap() { x.draft.lap = time.Since(processStart) }
-
-// endLap counts the time of a plugin, and begins that of the next.
-func (x *exchange) endLap(v *visit) {
-	began := x.draft.lap
-	x.startLap()
-	v.plugin.stats.duration[0].Update((x.draft.lap - began).Seconds())
+// took counts what the guest took of a phase: 0 is the request's, 1 the answer's.
+func (v *visit) took(phase int, began time.Time) {
+	v.plugin.stats.duration[phase].Update(time.Since(began).Seconds())
 }
 
 // show runs the request phase of a visit.
@@ -178,11 +169,11 @@ func (x *exchange) show(v *visit) error {
 	if err := x.instance(v); err != nil {
 		return err
 	}
+	began := time.Now()
 	next, err := v.call.Request(x.ctx, v.plugin.guest, (*guest)(x))
-	x.endLap(v)
+	v.took(0, began)
 	if err == nil && v.keep {
 		err = x.holdFor(v)
-		x.startLap() // the caller's time is not the next plugin's
 	}
 	x.draft.answered = err == nil && !next
 	return err
@@ -197,7 +188,6 @@ func (x *exchange) instance(v *visit) error {
 		return err
 	}
 	err := v.call.Take(x.ctx, v.plugin.guest)
-	x.startLap()
 	late := x.unwatch()
 	if err != nil || late != nil {
 		if late != nil && !errors.Is(late, errQueueTimeout) {
@@ -389,7 +379,7 @@ func (x *exchange) respond(i int) {
 	}
 	began := time.Now()
 	err := v.call.Response(x.ctx, (*guest)(x), d.failure != nil)
-	v.plugin.stats.duration[1].Update(time.Since(began).Seconds())
+	v.took(1, began)
 	if err != nil {
 		x.withoutResponse(v, before, err)
 		return

@@ -52,8 +52,8 @@ type Config struct {
 	BodyTimeout time.Duration `json:"body_timeout_in_seconds" section:"client" env:"BODY_TIMEOUT" range:"1ms..24h"`
 
 	// WriteTimeout is how long a caller may take nothing of its answer, not how long it may take for all of it; then, or up to
-	// as long again later, its connection is aborted. Where Edge cannot see what it takes, under HTTP/2 and on other systems than Linux, this is the
-	// time for a piece of it.
+	// as long again later, its connection is aborted. Where Edge cannot see what it takes, under HTTP/2 and on other systems
+	// than Linux, this is the time for a piece of it.
 	WriteTimeout time.Duration `json:"write_timeout_in_seconds" section:"client" env:"WRITE_TIMEOUT" range:"1ms..24h"`
 
 	// DrainDelay is how long Edge goes on serving after SIGTERM, with /readyz at 503, before it closes its

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/edge-proxy/edge/plugins/proxywasm"
 )
@@ -34,7 +35,6 @@ func (x *exchange) open(v *visit) (opened bool, err error) {
 		return false, err
 	}
 	opened, err = v.stream.OpenWait(x.ctx, v.plugin.filter, view)
-	x.startLap()
 	if late := x.unwatch(); late != nil && !errors.Is(late, errQueueTimeout) {
 		return opened, late
 	}
@@ -47,36 +47,29 @@ func (x *exchange) meetFilter(v *visit) error {
 	opened, err := x.open(v)
 	if err != nil || !opened {
 		v.stream = nil
-		x.startLap()
 		if errors.Is(err, proxywasm.ErrNoInstance) || errors.Is(err, proxywasm.ErrClosed) || errors.Is(err, errQueueTimeout) {
 			err = worded(errPluginBusy, "no instance of the plugin %s is there", v.plugin.config.Name)
 		}
 		return err
 	}
 	if !v.plugin.requests {
-		x.startLap()
 		return nil
 	}
 	wants := v.plugin.wants
 	if !wants.RequestBody && !wants.RequestTrailers || x.content() == nil {
-		verdict, err := v.stream.RequestHeaders(x.content() == nil)
-		x.endLap(v)
+		verdict, err := v.requestHead(x.content() == nil)
 		if err == nil && (verdict == proxywasm.Paused || verdict == proxywasm.PausedAll) {
 			verdict, err = v.stream.Await(x.ctx, false)
-			x.startLap()
 		}
 		return x.followed(v, verdict, err)
 	}
 	// What is at hand is shown at once, so that its length is known and an answer of the guest's needs no provider.
-	defer x.startLap() // what the caller and the guest's calls take is not the next plugin's time
 	if err := x.hold(); err != nil {
 		return err
 	}
-	x.startLap() // nor this one's
 	b := x.content()
 	f := &requestFilter{x: x, ctx: x.ctx, stream: v.stream, source: b.reader(), trailers: wants.RequestTrailers}
-	verdict, err := v.stream.RequestHeaders(false)
-	x.endLap(v)
+	verdict, err := v.requestHead(false)
 	if err == nil && verdict == proxywasm.PausedAll {
 		verdict, err = v.stream.Await(x.ctx, false)
 	}
@@ -94,6 +87,14 @@ func (x *exchange) meetFilter(v *visit) error {
 	f.detach()
 	v.begun = f.begun && !b.kept()
 	return x.followed(v, verdict, err)
+}
+
+// requestHead shows the guest the head. What it waits for behind that is not counted as its time.
+func (v *visit) requestHead(end bool) (proxywasm.Verdict, error) {
+	began := time.Now()
+	verdict, err := v.stream.RequestHeaders(end)
+	v.took(0, began)
+	return verdict, err
 }
 
 // followed acts on a verdict that lets nothing go on.

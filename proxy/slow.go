@@ -40,14 +40,14 @@ func (p *progress) putOff(x *exchange, c *clock, at uint64) {
 	case p.asked && word>>3 > at:
 		return
 	}
-	now, known := taken(x.conn.raw)
-	if !known || p.asked && now == p.taken {
+	bytes, known := taken(x.conn.raw)
+	if !known || p.asked && bytes == p.taken {
 		return
 	}
 	what, until := deadlineWrite, x.p.sweeper.after(x.gen.config.WriteTimeout)
 	if total := x.course.total; !total.IsZero() && moment(total) < until {
 		what, until = deadlineTotal, moment(total)
 	}
-	p.word, p.asked, p.taken = until<<3|uint64(what), true, now
+	p.word, p.asked, p.taken = until<<3|uint64(what), true, bytes
 	c.word.CompareAndSwap(word, p.word)
 }
